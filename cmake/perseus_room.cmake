@@ -23,7 +23,9 @@ function(perseus_room name)
   target_include_directories(perseus_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   foreach(dep ${ARG_DEPS})
-    target_link_libraries(perseus_${name} PUBLIC perseus_${dep})
+    if(TARGET perseus_${dep})
+      target_link_libraries(perseus_${name} PUBLIC perseus_${dep})
+    endif()
   endforeach()
   target_link_libraries(perseus_${name} PRIVATE ${ARG_LIBS} $<BUILD_INTERFACE:perseus_flags>)
 
