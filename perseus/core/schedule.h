@@ -58,7 +58,7 @@ struct Schedule {
 /// "3load0" (kOther).
 [[nodiscard]] std::string to_string(const Schedule& schedule, const Computation& computation);
 
-/// Whether a kOther of this name can be read back from its cell: 1 to 64 bytes of ASCII letters, digits, '_',
+/// Whether a kOther of this name can be read back from its cell: 2 to 64 bytes of ASCII letters, digits, '_',
 /// '-' and '.', first a letter or '_', last no digit (the microbatch follows it), neither letter nor
 /// instruction of a kind, and not what PyTorch calls another action ("UNSHARD", "SEND_F", ...).
 [[nodiscard]] bool fits_cell(std::string_view instruction);
