@@ -11,6 +11,7 @@
 #pragma once
 
 #include <compare>
+#include <concepts>
 #include <cstdint>
 
 namespace perseus::core {
@@ -45,9 +46,15 @@ using Seconds = Quantity<struct SecondsTag>;  ///< time, s
 using Joules = Quantity<struct JoulesTag>;    ///< energy, J
 using Watts = Quantity<struct WattsTag>;      ///< power, W
 
-constexpr Joules operator*(Watts p, Seconds t) { return Joules(p.value() * t.value()); }
-constexpr Joules operator*(Seconds t, Watts p) { return p * t; }
-constexpr Watts operator/(Joules e, Seconds t) { return Watts(e.value() / t.value()); }
+constexpr Joules operator*(Watts p, Seconds t) {
+  return Joules(p.value() * t.value());
+}
+constexpr Joules operator*(Seconds t, Watts p) {
+  return p * t;
+}
+constexpr Watts operator/(Joules e, Seconds t) {
+  return Watts(e.value() / t.value());
+}
 
 /// A GPU clock in MHz. Drivers offer whole megahertz only, so it is an integer; a clock that does not exist
 /// is an absent std::optional, never 0.
@@ -55,6 +62,8 @@ class Megahertz {
  public:
   constexpr Megahertz() = default;
   constexpr explicit Megahertz(std::uint32_t mhz) : mhz_(mhz) {}
+  /// A fraction is not silently cut off: round it first.
+  explicit Megahertz(std::floating_point auto mhz) = delete;
   /// The number of megahertz; for edges of the program.
   [[nodiscard]] constexpr std::uint32_t value() const { return mhz_; }
   friend constexpr auto operator<=>(Megahertz, Megahertz) = default;
