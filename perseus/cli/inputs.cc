@@ -11,7 +11,6 @@
 #include "perseus/format/schedule_csv.h"
 #include "perseus/schedule/generate.h"
 #include "perseus/schedule/insert.h"
-#include "perseus/solver/fit.h"
 
 namespace perseus::cli {
 namespace {
@@ -50,13 +49,15 @@ core::Status check_given(bool given, const char* flag, const char* key) {
   return fail(ErrorCode::kUsage, fmt::format("is required (or '{}' in a job file given with --job)", key), {flag});
 }
 
-core::Result<core::Schedule> read_schedule(const std::string& path) {
+core::Result<core::Schedule> read_schedule(const std::string& path, std::vector<core::Warning>& warnings) {
   PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(path, format::kMaxScheduleBytes));
-  return format::parse_schedule_csv(bytes, path);
+  PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_schedule_csv(bytes, path));
+  warnings = std::move(parsed.warnings);
+  return std::move(parsed.schedule);
 }
 
 /// A schedule from a file or a generator; values given beside a file must agree with it.
-core::Result<core::Schedule> make_schedule(const core::JobSpec& spec) {
+core::Result<core::Schedule> make_schedule(const core::JobSpec& spec, std::vector<core::Warning>& warnings) {
   if (spec.schedule && spec.schedule_file) {
     return fail(ErrorCode::kUsage, "a named schedule and a schedule file exclude each other", {"--schedule-file"});
   }
@@ -70,7 +71,7 @@ core::Result<core::Schedule> make_schedule(const core::JobSpec& spec) {
                                .virtual_stages = spec.virtual_stages.value_or(0),
                                .group_size = spec.group_size.value_or(0)});
   }
-  PERSEUS_ASSIGN_OR_RETURN(auto read, read_schedule(*spec.schedule_file));
+  PERSEUS_ASSIGN_OR_RETURN(auto read, read_schedule(*spec.schedule_file, warnings));
   const auto agree = [&](std::optional<std::uint32_t> given, std::uint32_t found, const char* flag) -> core::Status {
     if (!given || *given == found) return {};
     return fail(ErrorCode::kInvalidInput, fmt::format("is {}, but {} has {}", *given, *spec.schedule_file, found),
@@ -148,14 +149,16 @@ void add_input_flags(CLI::App& command, InputFlags& flags) {
 core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
   PERSEUS_ASSIGN_OR_RETURN(auto spec, merged_spec(flags));
   PERSEUS_RETURN_IF_ERROR(check_given(spec.profile.has_value(), "--profile", "profile"));
-  PERSEUS_ASSIGN_OR_RETURN(auto order, make_schedule(spec));
-  PERSEUS_ASSIGN_OR_RETURN(order, schedule::insert(std::move(order), spec.inserts));
+  std::vector<core::Warning> warnings;
+  PERSEUS_ASSIGN_OR_RETURN(auto order, make_schedule(spec, warnings));
+  PERSEUS_ASSIGN_OR_RETURN(order, schedule::apply_inserts(std::move(order), spec.inserts));
   const std::uint32_t ranks = order.pipeline();
 
   PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(*spec.profile, format::kMaxProfileBytes));
   PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_profile_csv(bytes, *spec.profile));
-  PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, order.stages(), *spec.profile));
-  io.warn(parsed.warnings);
+  PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, order.stages(), {*spec.profile}));
+  warnings.insert(warnings.end(), parsed.warnings.begin(), parsed.warnings.end());
+  io.warn(warnings);
 
   PERSEUS_ASSIGN_OR_RETURN(auto watts, blocking_power(spec, ranks));
   PERSEUS_RETURN_IF_ERROR(check_lag_ranks(spec, ranks));
@@ -168,7 +171,7 @@ core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
                                                  .p2p_lag = spec.p2p_lag.value_or(core::Seconds(0)),
                                                  .edge_lag = spec.edge_lag}));
   const std::string fit = spec.fit.value_or("none");
-  return Inputs{std::move(spec), problem, problem, fit, std::move(parsed.warnings)};
+  return Inputs{std::move(spec), std::move(problem), fit, std::move(warnings)};
 }
 
 }  // namespace perseus::cli

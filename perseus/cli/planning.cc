@@ -85,9 +85,9 @@ core::Watts marginal_power(const core::Problem& problem, const core::Certificate
   return problem.parallel().tensor * (flow - problem.total_blocking_power());
 }
 
-core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, std::uint32_t count,
-                                                   const std::string& fit, const Io& io) {
-  const bool synchronised = frontier.range() == solver::Range::kTMax;
+core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, solver::Range range,
+                                                   std::uint32_t count, const std::string& fit, const Io& io) {
+  const bool synchronised = range == solver::Range::kTMax;
   const Seconds fast = frontier.t_min();
   const Seconds slow = std::max(fast, synchronised ? frontier.t_max() : frontier.t_star());
   std::vector<core::Plan> plans;

@@ -51,9 +51,10 @@ core::Result<core::Plan> make_plan(const solver::Frontier& frontier, const Targe
 /// -dE/dT of the whole pipeline (tensor width included) where the certificate's flow is optimal.
 core::Watts marginal_power(const core::Problem& problem, const core::Certificate& certificate);
 
-/// `count` plans at evenly spaced targets from T_min to the slowest time of the frontier's range, both included.
-/// With Range::kTMax they are synchronised at their own target. `count` of at least 2; equal targets are made once.
-core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, std::uint32_t count,
-                                                   const std::string& fit, const Io& io);
+/// `count` plans at evenly spaced targets from T_min to T* (Range::kTStar) or T_max, both included; those up to T_max
+/// are synchronised at their own target. `count` of at least 2; equal targets are made once. `range` must not
+/// exceed the frontier's own.
+core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, solver::Range range,
+                                                   std::uint32_t count, const std::string& fit, const Io& io);
 
 }  // namespace perseus::cli
