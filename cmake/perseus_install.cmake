@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# `cmake --install` gives a stranger: the public headers, one static library per room, the binary (perseus/CMakeLists.txt),
+# `cmake --install` gives a stranger: the public headers, one static library per room, the binary where there is one,
 # and a package that find_package(perseus) finds:
 #
 #   find_package(perseus 0.1 REQUIRED COMPONENTS solver schedule)
@@ -14,6 +14,9 @@ install(TARGETS ${room_targets} EXPORT perseusTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
+if(TARGET perseus)
+  install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/perseusConfig.cmake.in
