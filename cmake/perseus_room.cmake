@@ -18,7 +18,7 @@ function(perseus_room name)
     list(TRANSFORM ARG_PUBLIC PREPEND ${dir}/ OUTPUT_VARIABLE headers)
   endif()
   set(tests ${sources})
-  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   if(NOT sources)  # a room that nobody has moved into yet
     return()

@@ -30,8 +30,7 @@ void add_input_flags(CLI::App& command, InputFlags& flags);
 /// What the flags and files come to.
 struct Inputs {
   core::JobSpec spec;  ///< job file with the flags over it
-  core::Problem problem;  ///< from the profile as it was written
-  core::Problem planning;  ///< what the solver is given: `problem`, or its fitted twin with --fit convex
+  core::Problem problem;
   std::string fit;     ///< "none" or "convex"
   std::vector<core::Warning> warnings;
 };
