@@ -58,14 +58,16 @@ core::Result<Baseline> best_single_clock(const core::Problem& problem, core::Sec
 /// An overlapped pair runs at the clock of its forward's stage.
 ///
 /// Exhaustive, hence exact, where the assignments number at most kExhaustiveAssignments. Else descent from
-/// the better of "every stage at its fastest" and the best single clock: the step that saves most energy for
-/// each second that it adds to its stage, a stage one clock down at a time, until no step saves energy in
-/// time; then exchanges, one stage a clock up for another down. It is never worse than best_single_clock(),
-/// and not always optimal. kInfeasible: as best_single_clock(), where a common clock of the stage suffices.
+/// the best of "every stage at its fastest", all single clocks and all balances (each stage as slow as pays
+/// within one busy time common to all): the step that saves most energy for each second that it adds to its
+/// stage, a stage one clock down at a time, until no step saves energy in time; then exchanges, one stage a
+/// clock up for another down. It is never worse than best_single_clock(), and not always optimal.
+///
+/// kInfeasible: a stage whose computations share no clock, or even the fastest clocks end later.
 core::Result<Baseline> best_stage_clocks(const core::Problem& problem, core::Seconds target,
                                          const Counting& counting = {});
 
-/// Assignments that best_stage_clocks() tries one by one rather than descend (some 50 ms at 8 x 128).
+/// Assignments that best_stage_clocks() tries one by one rather than descend (some 0.1 s at 8 x 128).
 inline constexpr std::size_t kExhaustiveAssignments = 4096;
 
 }  // namespace perseus::baseline

@@ -161,28 +161,33 @@ Assignment balanced(const StageSearch& search, Seconds most) {
   return a;
 }
 
-/// The best of: every stage at its fastest, every balance, every single clock.
-std::optional<Found> start(StageSearch& search) {
-  std::optional<Found> best;
-  const Assignment fastest(search.stages(), 0);
-  keep_better(best, fastest, search.energy(fastest));
+/// Where descents start: the best balance, the best single clock, and every stage at its fastest; less those
+/// that end too late.
+std::vector<Found> starts(StageSearch& search) {
+  std::optional<Found> balance;
+  std::optional<Found> single;
+  std::optional<Found> fastest;
+  const Assignment top(search.stages(), 0);
+  keep_better(fastest, top, search.energy(top));
+  std::optional<std::uint32_t> free_stage;
   for (std::uint32_t s = 0; s < search.stages(); ++s) {
+    if (search.levels(s).front().clock != core::Megahertz()) free_stage = s;
     for (const Level& level : search.levels(s)) {
       const Assignment a = balanced(search, level.time);
-      keep_better(best, a, search.energy(a));
+      keep_better(balance, a, search.energy(a));
     }
   }
-  for (std::uint32_t s = 0; s < search.stages(); ++s) {
-    // Any stage with a choice of clocks names all candidates for a clock of the whole job.
-    if (search.levels(s).front().clock == core::Megahertz()) continue;
-    for (const Level& level : search.levels(s)) {
-      for (const bool quick : {false, true}) {
-        if (const auto a = same_clock(search, level.clock, quick)) keep_better(best, *a, search.energy(*a));
-      }
+  // Any stage with a choice of clocks names all candidates for a clock of the whole job.
+  for (const Level& level : free_stage ? search.levels(*free_stage) : std::vector<Level>{}) {
+    for (const bool quick : {false, true}) {
+      if (const auto a = same_clock(search, level.clock, quick)) keep_better(single, *a, search.energy(*a));
     }
-    break;
   }
-  return best;
+  std::vector<Found> found;
+  for (auto& start : {balance, single, fastest}) {
+    if (start) found.push_back(*start);
+  }
+  return found;
 }
 
 /// One round of single steps: the step down with the largest saving for each second of busy time.
@@ -238,12 +243,21 @@ bool exchange(StageSearch& search, Found& now) {
 constexpr std::uint32_t kExchangesPerStage = 2;
 
 void descend(StageSearch& search, Found& now) {
-  std::vector<bool> blocked(search.stages(), false);
-  while (step_down(search, now, blocked)) {
-  }
-  for (std::uint32_t round = 0; round < kExchangesPerStage * search.stages(); ++round) {
+  for (std::uint32_t round = 0; round <= kExchangesPerStage * search.stages(); ++round) {
+    std::vector<bool> blocked(search.stages(), false);
+    while (step_down(search, now, blocked)) {
+    }
     if (!exchange(search, now)) break;
   }
+}
+
+std::optional<Found> search_down(StageSearch& search) {
+  std::optional<Found> best;
+  for (Found& start : starts(search)) {
+    descend(search, start);
+    keep_better(best, start.assignment, start.energy);
+  }
+  return best;
 }
 
 }  // namespace
@@ -256,14 +270,13 @@ core::Result<Baseline> best_stage_clocks(const Problem& problem, Seconds target,
                       fmt::format("no clock is common to all computations of stage {}", s));
   }
   const bool small = search.count() <= kExhaustiveAssignments;
-  std::optional<Found> found = small ? search_all(search) : start(search);
+  const std::optional<Found> found = small ? search_all(search) : search_down(search);
   if (!found) {
     const Seconds fastest = search.makespan(Assignment(search.stages(), 0)).ceil_seconds();
     return core::fail(core::ErrorCode::kInfeasible,
                       fmt::format("no clock per stage ends by {} s; the fastest needs {} s", target.value(),
                                   fastest.value()));
   }
-  if (!small) descend(search, *found);
   return evaluate(problem, "best clock per stage", search.choice(found->assignment), counting);
 }
 
