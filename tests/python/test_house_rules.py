@@ -161,6 +161,7 @@ def test_sum_of_passed_suites(tmp_path):
     [
         '<testcase name="d" classname="d" status="fail"><failure message="no"/></testcase>',
         '<testcase name="d" classname="d" status="notrun"><skipped message="Unable to find executable"/></testcase>',
+        '<testcase name="d" classname="d"><skipped message="no browser"/></testcase>',
     ],
 )
 def test_sum_counts_failed_and_unrun_tests(tmp_path, case):
