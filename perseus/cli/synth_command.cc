@@ -59,8 +59,9 @@ class SynthCommand final : public Command {
     command.add_option("--recompute", request_.recompute, "Activation recomputation: none, full (in the backward) or separate")
         ->type_name("MODE")->transform(CLI::CheckedTransformer(recompute).description(""));
     static const std::map<std::string, model::Partition> partition = {
-        {"min-imbalance", model::Partition::kMinImbalance}, {"even", model::Partition::kEven}};
-    command.add_option("--partition", request_.partition, "Layers to stages: min-imbalance or even")
+        {"min-imbalance", model::Partition::kMinImbalance}, {"even", model::Partition::kEven},
+        {"ends-as-layers", model::Partition::kEndsAsLayers}};
+    command.add_option("--partition", request_.partition, "Layers to stages: min-imbalance, even or ends-as-layers")
         ->type_name("MODE")->transform(CLI::CheckedTransformer(partition).description(""));
     command.add_flag("--split-backward", request_.split_backward, "Also rows of backward_input and backward_weight");
   }
