@@ -38,7 +38,8 @@ std::vector<format::FrontierBreakpoint> breakpoints_of(const solver::Frontier& f
 
 core::Result<Analysis> analyse(const Inputs& inputs, const AnalysisOptions& options, const Io& io) {
   PERSEUS_ASSIGN_OR_RETURN(auto solved, solve_frontier(inputs.problem, options.solve, io));
-  PERSEUS_ASSIGN_OR_RETURN(auto plans, sample_plans(solved.frontier, options.sample, options.points, inputs.fit, io));
+  PERSEUS_ASSIGN_OR_RETURN(auto plans,
+                           sample_plans(solved.frontier, options.sample, options.points, inputs.fit, io));
   io.progress(1, "baselines");
   auto all_max = baseline::all_max(inputs.problem);
   auto baselines = baselines_of(inputs.problem, std::max(solved.frontier.t_min(), solved.frontier.t_star()));

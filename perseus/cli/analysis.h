@@ -35,6 +35,7 @@ struct AnalysisOptions {
 core::Result<Analysis> analyse(const Inputs& inputs, const AnalysisOptions& options, const Io& io);
 
 /// The struct that `frontier --json` and the table are written from. `all`: breakpoints instead of points.
-[[nodiscard]] format::FrontierReport make_frontier_report(const Inputs& inputs, const Analysis& analysis, bool all);
+[[nodiscard]] format::FrontierReport make_frontier_report(const Inputs& inputs, const Analysis& analysis,
+                                                          bool all);
 
 }  // namespace perseus::cli

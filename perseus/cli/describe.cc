@@ -41,11 +41,12 @@ std::string landmarks(Seconds t_min, Seconds t_star, Seconds t_max) {
 
 std::string bloat_text(const baseline::BloatBreakdown& bloat, const EnergyUnit& unit) {
   std::string text =
-      fmt::format("Intrinsic bloat: all-max wastes {} {} ({}) at the same iteration time.\n", unit.text(bloat.intrinsic),
-                  unit.name, percent_text(bloat.intrinsic_share()));
+      fmt::format("Intrinsic bloat: all-max wastes {} {} ({}) at the same iteration time.\n",
+                  unit.text(bloat.intrinsic), unit.name, percent_text(bloat.intrinsic_share()));
   if (bloat.straggler) {
-    text += fmt::format("Extrinsic bloat: rushing only to wait for T' wastes another {} {} ({}).\n",
-                        unit.text(bloat.straggler->extrinsic), unit.name, percent_text(bloat.extrinsic_share()));
+    text +=
+        fmt::format("Extrinsic bloat: rushing only to wait for T' wastes another {} {} ({}).\n",
+                    unit.text(bloat.straggler->extrinsic), unit.name, percent_text(bloat.extrinsic_share()));
   }
   return text;
 }
@@ -55,9 +56,10 @@ std::string points_table(const format::FrontierReport& report, core::Watts waiti
   Table table({"target s", "slower", "time s", std::string("energy ") + unit.name, "saved",
                std::string("bound ") + unit.name, "above bound", "-dE/dT W"});
   for (const auto& p : report.points) {
-    table.row({seconds_text(p.target_time), percent_text(p.target_time / report.t_min - 1), seconds_text(p.time),
-               unit.text(p.energy), percent_text(saving(report, p.target_time, p.energy, waiting)),
-               unit.text(p.lower_bound), percent_text(p.gap), fmt::format("{:.1f}", p.marginal.value())});
+    table.row({seconds_text(p.target_time), percent_text(p.target_time / report.t_min - 1),
+               seconds_text(p.time), unit.text(p.energy),
+               percent_text(saving(report, p.target_time, p.energy, waiting)), unit.text(p.lower_bound),
+               percent_text(p.gap), fmt::format("{:.1f}", p.marginal.value())});
   }
   return table.text();
 }
@@ -86,16 +88,19 @@ std::string baselines_table(const format::FrontierReport& report) {
 
 }  // namespace
 
-std::string describe_job(const core::Problem& problem, const std::string& profile_name, const std::string& fit) {
+std::string describe_job(const core::Problem& problem, const std::string& profile_name,
+                         const std::string& fit) {
   const core::Schedule& s = problem.pipeline().schedule();
-  const std::string stages = s.virtual_stages == 1 ? fmt::format("{} stages", s.stages())
-                                                   : fmt::format("{} stages on {} ranks", s.stages(), s.pipeline());
-  std::string text = fmt::format("{}: {}, {} x {} microbatches, {} computations", profile_name, s.name, stages,
-                                 s.microbatches, problem.size());
-  text += fmt::format("\n{} GPU{} per rank, {} pipeline{}, blocking power {}, fit {}. All figures are predicted from "
-                      "the profile, for one pipeline.\n",
-                      problem.parallel().tensor, problem.parallel().tensor == 1 ? "" : "s", problem.parallel().data,
-                      problem.parallel().data == 1 ? "" : "s", blocking_text(problem), fit);
+  const std::string stages = s.virtual_stages == 1
+                                 ? fmt::format("{} stages", s.stages())
+                                 : fmt::format("{} stages on {} ranks", s.stages(), s.pipeline());
+  std::string text = fmt::format("{}: {}, {} x {} microbatches, {} computations", profile_name, s.name,
+                                 stages, s.microbatches, problem.size());
+  text += fmt::format(
+      "\n{} GPU{} per rank, {} pipeline{}, blocking power {}, fit {}. All figures are predicted from "
+      "the profile, for one pipeline.\n",
+      problem.parallel().tensor, problem.parallel().tensor == 1 ? "" : "s", problem.parallel().data,
+      problem.parallel().data == 1 ? "" : "s", blocking_text(problem), fit);
   return text;
 }
 
@@ -118,8 +123,9 @@ std::string describe_plan(const PlanSummary& s) {
              percent_text(1 - plan.energy / s.all_max.energy)});
   table.row({"proven bound", seconds_text(plan.target_time), "", unit.text(plan.lower_bound), ""});
   text += table.text();
-  text += fmt::format("\nThe plan is {} above the proven least energy of any choice of clocks that ends by its target.\n",
-                      percent_text(plan.gap));
+  text += fmt::format(
+      "\nThe plan is {} above the proven least energy of any choice of clocks that ends by its target.\n",
+      percent_text(plan.gap));
   if (plan.sync_time) {
     text += fmt::format("Synchronised at T' = {} s: every energy counts the waiting until then.\n",
                         seconds_text(*plan.sync_time));

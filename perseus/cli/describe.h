@@ -17,8 +17,9 @@ namespace perseus::cli {
 [[nodiscard]] std::string describe_job(const core::Problem& problem, const std::string& profile_name,
                                        const std::string& fit);
 
-/// The landmarks, all points or breakpoints, and the baselines, as aligned tables with units. `waiting` is what the
-/// whole pipeline draws while it waits: in a synchronised frontier all-max waits for the same T' as the plans.
+/// The landmarks, all points or breakpoints, and the baselines, as aligned tables with units. `waiting` is
+/// what the whole pipeline draws while it waits: in a synchronised frontier all-max waits for the same T' as
+/// the plans.
 [[nodiscard]] std::string describe_frontier(const format::FrontierReport& report, core::Watts waiting);
 
 /// What one plan promises, beside all-max, with the bloat that it removes.

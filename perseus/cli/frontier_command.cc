@@ -17,18 +17,28 @@ using core::fail;
 class FrontierCommand final : public Command {
  public:
   CLI::App* declare(CLI::App& app) override {
-    CLI::App* command = app.add_subcommand("frontier", "Compute the exact iteration time-energy frontier of a job");
+    CLI::App* command =
+        app.add_subcommand("frontier", "Compute the exact iteration time-energy frontier of a job");
     add_input_flags(*command, inputs_);
-    command->add_option("--points", points_, "Realised plans at so many evenly spaced target times (default 40)")
-        ->type_name("N")->check(CLI::Range(2U, kMostPoints));
+    command
+        ->add_option("--points", points_, "Realised plans at so many evenly spaced target times (default 40)")
+        ->type_name("N")
+        ->check(CLI::Range(2U, kMostPoints));
     command->add_flag("--all", all_, "Every breakpoint of the exact frontier instead, not realised");
-    command->add_option("--range", range_, "Up to T* (this pipeline ends the iteration) or T_max (somebody else does)")
-        ->type_name("tstar|tmax")->check(CLI::IsMember({"tstar", "tmax"}));
-    command->add_option("--out", out_, "Write frontier.perseus (for `perseus plan --frontier`), points.csv and frontier.json there")
+    command
+        ->add_option("--range", range_,
+                     "Up to T* (this pipeline ends the iteration) or T_max (somebody else does)")
+        ->type_name("tstar|tmax")
+        ->check(CLI::IsMember({"tstar", "tmax"}));
+    command
+        ->add_option(
+            "--out", out_,
+            "Write frontier.perseus (for `perseus plan --frontier`), points.csv and frontier.json there")
         ->type_name("DIR");
     command->add_flag("--json", json_, "Print JSON only");
-    command->footer("Example:\n  perseus frontier --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
-                    "--microbatches 128 --tp 8 --blocking-power 85");
+    command->footer(
+        "Example:\n  perseus frontier --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
+        "--microbatches 128 --tp 8 --blocking-power 85");
     return command;
   }
 
@@ -52,7 +62,8 @@ class FrontierCommand final : public Command {
  private:
   static constexpr std::uint32_t kMostPoints = 10'000;  // each costs a plan; a plot needs far fewer
 
-  core::Status write_files(const Inputs& inputs, const Analysis& analysis, const format::FrontierReport& report) const {
+  core::Status write_files(const Inputs& inputs, const Analysis& analysis,
+                           const format::FrontierReport& report) const {
     std::error_code error;
     std::filesystem::create_directories(out_, error);
     if (error) return fail(ErrorCode::kIo, "cannot create the folder: " + error.message(), {out_});
@@ -61,8 +72,10 @@ class FrontierCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const std::string compact,
                              format::write_frontier_file(inputs.problem, frontier.data(), inputs.fit));
     PERSEUS_RETURN_IF_ERROR(format::write_file_atomically((dir / "frontier.perseus").string(), compact));
-    PERSEUS_RETURN_IF_ERROR(format::write_file_atomically((dir / "points.csv").string(), format::write_points_csv(report)));
-    return format::write_file_atomically((dir / "frontier.json").string(), format::write_frontier_json(report));
+    PERSEUS_RETURN_IF_ERROR(
+        format::write_file_atomically((dir / "points.csv").string(), format::write_points_csv(report)));
+    return format::write_file_atomically((dir / "frontier.json").string(),
+                                         format::write_frontier_json(report));
   }
 
   InputFlags inputs_;
@@ -75,6 +88,8 @@ class FrontierCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_frontier_command() { return std::make_unique<FrontierCommand>(); }
+std::unique_ptr<Command> make_frontier_command() {
+  return std::make_unique<FrontierCommand>();
+}
 
 }  // namespace perseus::cli

@@ -17,8 +17,8 @@ namespace perseus::cli {
 
 /// Raw text of the flags; absent = not given.
 struct InputFlags {
-  std::string job_file;
-  core::JobSpec spec;                       ///< numbers and names
+  std::optional<std::string> job_file;
+  core::JobSpec spec;                         ///< numbers and names
   std::optional<std::string> blocking_power;  ///< "85" or "0:85,1:90,..."
   std::optional<std::string> p2p_lag;         ///< "0.001" or "0.001,0>1:0.002,..."
   std::vector<std::string> inserts;           ///< "load@0:before-forward"
@@ -31,7 +31,7 @@ void add_input_flags(CLI::App& command, InputFlags& flags);
 struct Inputs {
   core::JobSpec spec;  ///< job file with the flags over it
   core::Problem problem;
-  std::string fit;     ///< "none" or "convex"
+  std::string fit;  ///< "none" or "convex"
   std::vector<core::Warning> warnings;
 };
 

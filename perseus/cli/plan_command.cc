@@ -30,22 +30,32 @@ class PlanCommand final : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("plan", "Choose a clock for every computation of one iteration");
     add_input_flags(*command, inputs_);
-    command->add_option("--frontier", frontier_, "A frontier.perseus of `perseus frontier --out` instead of inputs")
+    command
+        ->add_option("--frontier", frontier_,
+                     "A frontier.perseus of `perseus frontier --out` instead of inputs")
         ->type_name("FILE");
     declare_question(*command);
-    command->add_option("--polish", polish_s_,
-                        "Improve the plan by so many seconds' work (of the documented reference machine; default 0)")
-        ->type_name("S")->check(CLI::Range(0.0, kMostPolish));
+    command
+        ->add_option(
+            "--polish", polish_s_,
+            "Improve the plan by so many seconds' work (of the documented reference machine; default 0)")
+        ->type_name("S")
+        ->check(CLI::Range(0.0, kMostPolish));
     command->add_option("--format", format_, "json, zeus (freqs_pipeline_*.py) or csv")
-        ->type_name("FORMAT")->check(CLI::IsMember({"json", "zeus", "csv"}));
-    command->add_option("--certificate", certificate_, "Write the proof to a file of its own, not into the plan")
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"json", "zeus", "csv"}));
+    command
+        ->add_option("--certificate", certificate_, "Write the proof to a file of its own, not into the plan")
         ->type_name("FILE");
     command->add_option("-o,--output", output_, "File for the plan; standard output then gets a summary")
         ->type_name("FILE");
-    command->add_flag("--json", json_, "With -o: the summary as JSON. Without: the plan as JSON, as by default");
-    command->footer("Without a question the plan is the fastest: T_min, no slowdown.\n\nExample:\n  perseus plan --profile "
-                    "examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power 85 "
-                    "--straggler 1.1 -o plan.json");
+    command->add_flag("--json", json_,
+                      "With -o: the summary as JSON. Without: the plan as JSON, as by default");
+    command->footer(
+        "Without a question the plan is the fastest: T_min, no slowdown.\n\nExample:\n  perseus plan "
+        "--profile "
+        "examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power 85 "
+        "--straggler 1.1 -o plan.json");
     return command;
   }
 
@@ -56,7 +66,8 @@ class PlanCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const Target target,
                              resolve(question(), frontier.t_min(), frontier.t_star(), frontier.t_max()));
     PERSEUS_RETURN_IF_ERROR(check_range(frontier, target));
-    PERSEUS_ASSIGN_OR_RETURN(core::Plan plan, make_plan(frontier, target, core::Seconds(polish_s_), source.fit));
+    PERSEUS_ASSIGN_OR_RETURN(core::Plan plan,
+                             make_plan(frontier, target, core::Seconds(polish_s_), source.fit));
     PERSEUS_ASSIGN_OR_RETURN(const PlanSummary summary, summarise(frontier, plan));
     if (!certificate_.empty()) PERSEUS_RETURN_IF_ERROR(move_certificate(frontier.problem(), plan));
     PERSEUS_ASSIGN_OR_RETURN(const std::string text, write(frontier.problem(), plan));
@@ -80,11 +91,13 @@ class PlanCommand final : public Command {
   void declare_question(CLI::App& command) {
     const std::string group = "The question (at most one)";
     auto* target = command.add_option("--target-time", target_time_s_, "Iteration time to keep, s");
-    auto* slowdown = command.add_option("--slowdown", question_.slowdown_percent, "Slowdown over T_min to allow, per cent");
+    auto* slowdown = command.add_option("--slowdown", question_.slowdown_percent,
+                                        "Slowdown over T_min to allow, per cent");
     auto* least = command.add_flag("--min-energy", question_.min_energy, "Least energy of all: T*");
     auto* straggler = command.add_option("--straggler", question_.straggler_factor,
                                          "Another pipeline ends the iteration at FACTOR x T_min");
-    auto* sync = command.add_option("--sync-time", sync_time_s_, "Another pipeline ends the iteration at this time, s");
+    auto* sync = command.add_option("--sync-time", sync_time_s_,
+                                    "Another pipeline ends the iteration at this time, s");
     target->type_name("S");
     slowdown->type_name("PCT");
     straggler->type_name("FACTOR");
@@ -118,7 +131,8 @@ class PlanCommand final : public Command {
 
   core::Result<Source> solve(const Io& io) const {
     PERSEUS_ASSIGN_OR_RETURN(const Inputs inputs, resolve_inputs(inputs_, io));
-    const auto range = question_.straggler_factor || sync_time_s_ ? solver::Range::kTMax : solver::Range::kTStar;
+    const auto range =
+        question_.straggler_factor || sync_time_s_ ? solver::Range::kTMax : solver::Range::kTStar;
     PERSEUS_ASSIGN_OR_RETURN(auto solved, solve_frontier(inputs.problem, range, io));
     return Source{std::move(solved.frontier), inputs.fit};
   }
@@ -127,9 +141,11 @@ class PlanCommand final : public Command {
     if (inputs_.job_file || inputs_.spec.profile) {
       return fail(ErrorCode::kUsage, "stands for all inputs; --job and --profile exclude it", {"--frontier"});
     }
-    PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(frontier_, format::kMaxFrontierBytes));
+    PERSEUS_ASSIGN_OR_RETURN(const std::string bytes,
+                             format::read_file(frontier_, format::kMaxFrontierBytes));
     PERSEUS_ASSIGN_OR_RETURN(auto stored, format::parse_frontier_file(bytes, frontier_));
-    PERSEUS_ASSIGN_OR_RETURN(auto frontier, solver::Frontier::from_data(stored.problem, std::move(stored.data)));
+    PERSEUS_ASSIGN_OR_RETURN(auto frontier,
+                             solver::Frontier::from_data(stored.problem, std::move(stored.data)));
     return Source{std::move(frontier), stored.fit};
   }
 
@@ -138,13 +154,15 @@ class PlanCommand final : public Command {
     const bool beyond = frontier.range() == solver::Range::kTStar && target.time > frontier.t_star();
     if (!beyond) return {};
     return fail(ErrorCode::kInvalidInput,
-                "the plan lies beyond T*, where this file ends; make it with `perseus frontier --range tmax`", {frontier_});
+                "the plan lies beyond T*, where this file ends; make it with `perseus frontier --range tmax`",
+                {frontier_});
   }
 
   static core::Result<PlanSummary> summarise(const solver::Frontier& frontier, const core::Plan& plan) {
     const core::Problem& problem = frontier.problem();
     const core::Seconds t_min = frontier.t_min();
-    PERSEUS_ASSIGN_OR_RETURN(const core::Plan fastest, make_plan(frontier, {t_min, std::nullopt}, core::Seconds(0), plan.fit));
+    PERSEUS_ASSIGN_OR_RETURN(const core::Plan fastest,
+                             make_plan(frontier, {t_min, std::nullopt}, core::Seconds(0), plan.fit));
     std::optional<baseline::StragglerPlan> straggler;
     if (plan.sync_time) straggler = baseline::StragglerPlan{plan.choice, *plan.sync_time};
     PlanSummary summary{.plan = plan,
@@ -186,6 +204,8 @@ class PlanCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_plan_command() { return std::make_unique<PlanCommand>(); }
+std::unique_ptr<Command> make_plan_command() {
+  return std::make_unique<PlanCommand>();
+}
 
 }  // namespace perseus::cli

@@ -25,13 +25,16 @@ class ReportCommand final : public Command {
     add_input_flags(*command, inputs_);
     command->add_option("-o,--output", output_, "HTML file to write")->type_name("FILE")->required();
     command->add_option("--points", points_, "Frontier points on the slider (default 40)")
-        ->type_name("N")->check(CLI::Range(2U, kMostPoints));
+        ->type_name("N")
+        ->check(CLI::Range(2U, kMostPoints));
     command->add_option("--title", title_, "Headline (default: the profile's name)")->type_name("TEXT");
     command->add_option("--svg", svg_, "Also write frontier.svg and timeline.svg there")->type_name("DIR");
     command->add_option("--png", png_, "Also write frontier.png and timeline.png there")->type_name("DIR");
-    command->add_option("--trace", trace_, "Also write the fastest plan as a Chrome/Perfetto trace")->type_name("FILE");
-    command->footer("Example:\n  perseus report --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
-                    "--microbatches 128 --tp 8 --blocking-power 85 -o report.html");
+    command->add_option("--trace", trace_, "Also write the fastest plan as a Chrome/Perfetto trace")
+        ->type_name("FILE");
+    command->footer(
+        "Example:\n  perseus report --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
+        "--microbatches 128 --tp 8 --blocking-power 85 -o report.html");
     return command;
   }
 
@@ -44,7 +47,8 @@ class ReportCommand final : public Command {
     PERSEUS_RETURN_IF_ERROR(write_plots(content, svg_, "svg", io));
     PERSEUS_RETURN_IF_ERROR(write_plots(content, png_, "png", io));
     if (trace_.empty()) return {};
-    PERSEUS_ASSIGN_OR_RETURN(const std::string trace, report::write_chrome_trace(content, report::equal_time_point(content)));
+    PERSEUS_ASSIGN_OR_RETURN(const std::string trace,
+                             report::write_chrome_trace(content, report::equal_time_point(content)));
     PERSEUS_RETURN_IF_ERROR(format::write_file_atomically(trace_, trace));
     io.out << "Trace: " << trace_ << '\n';
     return {};
@@ -58,21 +62,21 @@ class ReportCommand final : public Command {
   core::Result<report::ReportInputs> collect(const Inputs& inputs, const Io& io) const {
     const core::Problem& problem = inputs.problem;
     // One solve of the whole range serves the self-timed points and, beyond T*, the stragglers.
-    PERSEUS_ASSIGN_OR_RETURN(const Analysis analysis, analyse(inputs, {solver::Range::kTMax, solver::Range::kTStar, points_}, io));
+    PERSEUS_ASSIGN_OR_RETURN(const Analysis analysis,
+                             analyse(inputs, {solver::Range::kTMax, solver::Range::kTStar, points_}, io));
     const solver::Frontier& frontier = analysis.solved.frontier;
-    report::ReportInputs content{.problem = problem,
-                                 .title = title_.empty() ? default_title(inputs) : title_,
-                                 .profile_name = std::filesystem::path(*inputs.spec.profile).filename().string(),
-                                 .provenance = "Predicted from the profile by the exact planner; nothing was run.",
-                                 .fit = inputs.fit,
-                                 .all_max = analysis.all_max.choice,
-                                 .t_min = frontier.t_min(),
-                                 .t_star = frontier.t_star(),
-                                 .t_max = frontier.t_max(),
-                                 .solver_time = analysis.solved.seconds,
-                                 .breakpoints = frontier.breakpoint_count(),
-                                 .facts = {},
-                                 .warnings = inputs.warnings};
+    report::ReportInputs content(problem);
+    content.title = title_.empty() ? default_title(inputs) : title_;
+    content.profile_name = std::filesystem::path(*inputs.spec.profile).filename().string();
+    content.provenance = "Predicted from the profile by the exact planner; nothing was run.";
+    content.fit = inputs.fit;
+    content.all_max = analysis.all_max.choice;
+    content.t_min = frontier.t_min();
+    content.t_star = frontier.t_star();
+    content.t_max = frontier.t_max();
+    content.solver_time = analysis.solved.seconds;
+    content.breakpoints = frontier.breakpoint_count();
+    content.warnings = inputs.warnings;
     for (const core::Plan& plan : analysis.plans) {
       content.points.push_back({plan, marginal_power(problem, *plan.certificate)});
       content.curve.push_back({plan.target_time, plan.lower_bound});
@@ -92,7 +96,8 @@ class ReportCommand final : public Command {
     const Seconds to = frontier.t_max();
     if (to <= from) return {};
     for (std::uint32_t k = 1; k <= kStragglerPoints; ++k) {
-      const Seconds sync = k == kStragglerPoints ? to : from + (static_cast<double>(k) / kStragglerPoints) * (to - from);
+      const Seconds sync =
+          k == kStragglerPoints ? to : from + (static_cast<double>(k) / kStragglerPoints) * (to - from);
       PERSEUS_ASSIGN_OR_RETURN(auto plan, make_plan(frontier, {sync, sync}, Seconds(0), fit));
       const core::Watts marginal = marginal_power(frontier.problem(), *plan.certificate);
       content.straggler_points.push_back({std::move(plan), marginal});
@@ -100,8 +105,8 @@ class ReportCommand final : public Command {
     return {};
   }
 
-  static core::Status write_plots(const report::ReportInputs& content, const std::string& dir, const char* type,
-                                  const Io& io) {
+  static core::Status write_plots(const report::ReportInputs& content, const std::string& dir,
+                                  const char* type, const Io& io) {
     if (dir.empty()) return {};
     std::error_code error;
     std::filesystem::create_directories(dir, error);
@@ -131,6 +136,8 @@ class ReportCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_report_command() { return std::make_unique<ReportCommand>(); }
+std::unique_ptr<Command> make_report_command() {
+  return std::make_unique<ReportCommand>();
+}
 
 }  // namespace perseus::cli

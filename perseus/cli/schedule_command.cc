@@ -23,16 +23,22 @@ class ScheduleCommand final : public Command {
  public:
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("schedule", "Print a pipeline schedule");
-    command->add_option("--schedule", request_.name, "Schedule by name (listed below)")->type_name("NAME")->required();
+    command->add_option("--schedule", request_.name, "Schedule by name (listed below)")
+        ->type_name("NAME")
+        ->required();
     command->add_option("--pp", request_.pipeline, "Pipeline ranks")->type_name("N")->required();
     command->add_option("--microbatches", request_.microbatches, "Microbatches of one iteration")
-        ->type_name("N")->required();
+        ->type_name("N")
+        ->required();
     command->add_option("--virtual-stages", request_.virtual_stages, "Model stages per rank")->type_name("N");
-    command->add_option("--group-size", request_.group_size, "Microbatch group of interleaved-1f1b")->type_name("N");
+    command->add_option("--group-size", request_.group_size, "Microbatch group of interleaved-1f1b")
+        ->type_name("N");
     command->add_option("--format", format_, "text, csv (PyTorch's compute_only form) or json")
-        ->type_name("FORMAT")->check(CLI::IsMember({"text", "csv", "json"}));
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"text", "csv", "json"}));
     command->add_flag("--json", json_, "Same as --format json");
-    command->add_option("--width", width_, "Columns of the text form; 0 = unbounded (default 160)")->type_name("N");
+    command->add_option("--width", width_, "Columns of the text form; 0 = unbounded (default 160)")
+        ->type_name("N");
     command->footer(names_help());
     return command;
   }
@@ -58,6 +64,8 @@ class ScheduleCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_schedule_command() { return std::make_unique<ScheduleCommand>(); }
+std::unique_ptr<Command> make_schedule_command() {
+  return std::make_unique<ScheduleCommand>();
+}
 
 }  // namespace perseus::cli

@@ -26,7 +26,8 @@ std::string number_or(const std::optional<double>& value, const char* absent) {
 std::string verdict_table(const certify::Verdict& verdict) {
   Table table({"claim", "holds", "claimed", "recomputed", ""});
   for (const certify::Check& c : verdict.checks) {
-    table.row({c.name, c.holds ? "yes" : "NO", number_or(c.claimed, "-"), number_or(c.recomputed, "-"), c.detail});
+    table.row(
+        {c.name, c.holds ? "yes" : "NO", number_or(c.claimed, "-"), number_or(c.recomputed, "-"), c.detail});
   }
   return table.text();
 }
@@ -37,8 +38,9 @@ std::string verdict_json(const certify::Verdict& verdict) {
     const certify::Check& c = verdict.checks[i];
     text += i == 0 ? "\n  {\"name\":" : ",\n  {\"name\":";
     format::append_json_string(text, c.name);
-    text += fmt::format(",\"holds\":{},\"claimed\":{},\"recomputed\":{},\"tolerance\":{},\"detail\":", c.holds,
-                        number_or(c.claimed, "null"), number_or(c.recomputed, "null"), format::number_text(c.tolerance));
+    text += fmt::format(
+        ",\"holds\":{},\"claimed\":{},\"recomputed\":{},\"tolerance\":{},\"detail\":", c.holds,
+        number_or(c.claimed, "null"), number_or(c.recomputed, "null"), format::number_text(c.tolerance));
     format::append_json_string(text, c.detail);
     text += '}';
   }
@@ -50,13 +52,17 @@ class VerifyCommand final : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("verify", "Check a plan's own claims without any solver");
     command->add_option("--plan", plan_, "Plan JSON of `perseus plan`")->type_name("FILE")->required();
-    command->add_option("--certificate", certificate_, "The plan's proof, if it was written to a file of its own")
+    command
+        ->add_option("--certificate", certificate_,
+                     "The plan's proof, if it was written to a file of its own")
         ->type_name("FILE");
     add_input_flags(*command, inputs_);
     command->add_flag("--json", json_, "Print the verdict as JSON");
-    command->footer("Exit code 1 if a claim is false; the verdict is printed all the same.\n\nExample:\n  perseus verify --plan "
-                    "plan.json --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 "
-                    "--blocking-power 85");
+    command->footer(
+        "Exit code 1 if a claim is false; the verdict is printed all the same.\n\nExample:\n  perseus verify "
+        "--plan "
+        "plan.json --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 "
+        "--blocking-power 85");
     return command;
   }
 
@@ -79,7 +85,8 @@ class VerifyCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(certificate_, format::kMaxPlanBytes));
     PERSEUS_ASSIGN_OR_RETURN(auto file, format::parse_certificate_json(bytes, certificate_));
     if (file.schedule_sha256 != plan.schedule_sha256 || file.target_time != plan.target_time) {
-      return fail(ErrorCode::kInvalidInput, "belongs to another plan: schedule or target time differ", {certificate_});
+      return fail(ErrorCode::kInvalidInput, "belongs to another plan: schedule or target time differ",
+                  {certificate_});
     }
     plan.certificate = std::move(file.certificate);
     return {};
@@ -88,7 +95,8 @@ class VerifyCommand final : public Command {
   /// A plan names the fit that its input went through; the same fit is made again here.
   core::Status agree_on_fit(const format::ParsedPlan& plan) {
     if (inputs_.spec.fit && *inputs_.spec.fit != plan.fit) {
-      return fail(ErrorCode::kInvalidInput, fmt::format("is {}, but the plan was made with {}", *inputs_.spec.fit, plan.fit),
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("is {}, but the plan was made with {}", *inputs_.spec.fit, plan.fit),
                   {"--fit"});
     }
     inputs_.spec.fit = plan.fit;
@@ -103,6 +111,8 @@ class VerifyCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_verify_command() { return std::make_unique<VerifyCommand>(); }
+std::unique_ptr<Command> make_verify_command() {
+  return std::make_unique<VerifyCommand>();
+}
 
 }  // namespace perseus::cli

@@ -44,7 +44,7 @@ Ticks ticks(double low, double high, int count) {
   Ticks result;
   result.decimals = std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
   const double first = std::ceil(low / step - 1e-9);
-  for (double k = first; k * step <= high + 1e-9 * step; ++k) result.values.push_back(k * step);
+  for (double k = first; k * step <= high + 1e-9 * step; ++k) result.values.push_back(k == 0 ? 0 : k * step);
   return result;
 }
 

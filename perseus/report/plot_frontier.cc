@@ -15,6 +15,8 @@ namespace {
 constexpr Size kSize{1200, 675};  // 16:9, as slides are
 constexpr Rect kPlot{92, 118, 1060, 476};
 constexpr double kLabelSize = 13;
+constexpr double kFar = 34;                 // of a label that needs a leader
+constexpr int kFarPlaces = 14;              // such places above and below
 constexpr Color kForbidden{244, 246, 248};  // what the bound rules out
 
 bool overlaps(const Rect& a, const Rect& b) {
@@ -33,23 +35,27 @@ class LabelPlacer {
 
   void keep_free(const Rect& box) { taken_.push_back(box); }
 
-  /// The label's base line start for a mark at `mark`, or nothing if all places are taken.
+  /// The label's base line start for a mark at `mark`, or nothing if all places are taken: beside the mark,
+  /// else further off to the right, where a leader is needed.
   std::optional<Point> place(Point mark, std::string_view text, double size) {
     const double width = text_width(text, size);
     const double height = size * 1.35;
     constexpr double kGap = 11;
-    const std::array<Point, 8> corners{{{mark.x + kGap, mark.y - height / 2},
-                                        {mark.x + kGap, mark.y - height - 2},
-                                        {mark.x + kGap, mark.y + 2},
-                                        {mark.x - kGap - width, mark.y - height / 2},
-                                        {mark.x - width / 2, mark.y - kGap - height},
-                                        {mark.x - width / 2, mark.y + kGap},
-                                        {mark.x + kGap, mark.y - 2 * height},
-                                        {mark.x + kGap, mark.y + height}}};
+    std::vector<Point> corners{{mark.x + kGap, mark.y - height / 2},
+                               {mark.x + kGap, mark.y - height - 2},
+                               {mark.x + kGap, mark.y + 2},
+                               {mark.x - kGap - width, mark.y - height / 2},
+                               {mark.x - width / 2, mark.y - kGap - height},
+                               {mark.x - width / 2, mark.y + kGap}};
+    for (int k = 1; k <= kFarPlaces; ++k) {
+      corners.push_back({mark.x + kFar, mark.y - height / 2 + k * height / 2});
+      corners.push_back({mark.x + kFar, mark.y - height / 2 - k * height / 2});
+    }
     for (const Point& corner : corners) {
       const Rect box{corner.x, corner.y, width, height};
       const auto hits = [&](const Rect& other) { return overlaps(box, other); };
       if (!contains(bounds_, box) || std::ranges::any_of(taken_, hits)) continue;
+      if (corner.x >= mark.x + kFar && !is_clear(mark, {corner.x - 4, corner.y + height / 2})) continue;
       taken_.push_back(box);
       return Point{corner.x, corner.y + size};
     }
@@ -57,6 +63,17 @@ class LabelPlacer {
   }
 
  private:
+  /// True if the line of a leader stays clear of everything but the mark that it starts from.
+  [[nodiscard]] bool is_clear(Point from, Point to) const {
+    constexpr int kSteps = 8;
+    for (int k = 2; k < kSteps; ++k) {
+      const Rect spot{std::lerp(from.x, to.x, 1.0 * k / kSteps), std::lerp(from.y, to.y, 1.0 * k / kSteps),
+                      0.1, 0.1};
+      if (std::ranges::any_of(taken_, [&](const Rect& other) { return overlaps(spot, other); })) return false;
+    }
+    return true;
+  }
+
   Rect bounds_;
   std::vector<Rect> taken_;
 };
@@ -86,8 +103,13 @@ class FrontierPlot {
     draw_time_mark(inputs_.t_min, "T_min");
     draw_time_mark(inputs_.t_star, "T*");
     draw_points();
+    for (const ReportBaseline& baseline : baselines_) {
+      const Point centre = at(baseline.time, baseline.energy);
+      labels_.keep_free({centre.x - 5, centre.y - 5, 10, 10});
+    }
+    draw_baseline(baselines_.front());
     draw_saving();
-    for (const ReportBaseline& baseline : baselines_) draw_baseline(baseline);
+    for (std::size_t b = 1; b < baselines_.size(); ++b) draw_baseline(baselines_[b]);
   }
 
  private:
@@ -152,9 +174,12 @@ class FrontierPlot {
   void draw_time_mark(core::Seconds time, std::string_view text) {
     const double x = x_(time.value());
     canvas_.line({x, kPlot.y}, {x, kPlot.y + kPlot.height}, {.color = kBound, .dashed = true});
-    canvas_.text({x + 6, kPlot.y + 12}, fmt::format("{} {:.4g} s", text, time.value()),
-                 {.size = kLabelSize, .color = kMuted});
-    labels_.keep_free({x, kPlot.y, 96, 18});
+    const std::string label = fmt::format("{} {:.2f} s", text, time.value());
+    const double width = text_width(label, kLabelSize);
+    const bool is_right = x + 8 + width > kPlot.x + kPlot.width;
+    canvas_.text({is_right ? x - 8 : x + 8, kPlot.y + 12}, label,
+                 {.size = kLabelSize, .color = kMuted, .anchor = is_right ? Anchor::kEnd : Anchor::kStart});
+    labels_.keep_free({is_right ? x - 8 - width : x, kPlot.y, width + 8, 18});
   }
 
   void draw_points() {
@@ -185,9 +210,12 @@ class FrontierPlot {
   void draw_baseline(const ReportBaseline& baseline) {
     const Point centre = at(baseline.time, baseline.energy);
     canvas_.disc(centre, 5, kBaseline, {.color = kPaper, .width = 1.5});
-    labels_.keep_free({centre.x - 5, centre.y - 5, 10, 10});
     const auto place = labels_.place(centre, baseline.name, kLabelSize);
-    if (place) canvas_.text(*place, baseline.name, {.size = kLabelSize, .color = kBaseline, .bold = true});
+    if (!place) return;
+    if (place->x >= centre.x + kFar) {
+      canvas_.line({centre.x + 6, centre.y}, {place->x - 4, place->y - kLabelSize / 3}, {.color = kBaseline});
+    }
+    canvas_.text(*place, baseline.name, {.size = kLabelSize, .color = kBaseline, .bold = true});
   }
 
   Canvas& canvas_;

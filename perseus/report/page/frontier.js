@@ -3,6 +3,11 @@
 
 /** @typedef {{x: number, y: number, width: number, height: number}} Box */
 
+/** Labels that find no place beside their mark stand this far to the right, with a leader. */
+const FAR = 34;
+/** How many such places there are, above and below. */
+const FAR_PLACES = 14;
+
 /** Puts labels beside marks, each at the first place that is free. */
 class LabelPlacer {
   /** @param {Box} bounds */
@@ -28,16 +33,27 @@ class LabelPlacer {
                                                box.y < t.y + t.height && t.y < box.y + box.height);
   }
 
+  /** True if a straight line stays clear of everything but the mark that it starts from. @param {number} x1 @param {number} y1 @param {number} x2 @param {number} y2 */
+  isClear(x1, y1, x2, y2) {
+    const steps = 8;
+    for (let k = 2; k < steps; ++k) {
+      const at = {x: x1 + (x2 - x1) * k / steps, y: y1 + (y2 - y1) * k / steps};
+      if (this.taken.some((t) => at.x > t.x && at.x < t.x + t.width && at.y > t.y && at.y < t.y + t.height)) return false;
+    }
+    return true;
+  }
+
   /** @param {number} x @param {number} y @param {string} text @returns {{x: number, y: number}|null} base line start */
   place(x, y, text) {
     const size = 13;
     const width = this.width(text, size, true);
     const height = 18;
     const corners = [[x + 11, y - 9], [x + 11, y - 20], [x + 11, y + 2], [x - 11 - width, y - 9], [x - width / 2, y - 29],
-                     [x - width / 2, y + 11], [x + 11, y - 38], [x + 11, y + 20], [x - 11 - width, y - 26], [x - 11 - width, y + 8]];
+                     [x - width / 2, y + 11]];
+    for (let k = 1; k <= FAR_PLACES; ++k) corners.push([x + FAR, y - 9 + 9 * k], [x + FAR, y - 9 - 9 * k]);
     for (const [left, top] of corners) {
       const box = {x: left, y: top, width, height};
-      if (!this.isFree(box)) continue;
+      if (!this.isFree(box) || (left === x + FAR && !this.isClear(x + 6, y, left - 4, top + 9))) continue;
       this.taken.push(box);
       return {x: left, y: top + size};
     }
@@ -106,8 +122,9 @@ class FrontierPlot {
     this.drawTimeMark(data.t_min_s, "T_min");
     this.drawTimeMark(data.t_star_s, "T*");
     this.drawPoints();
+    this.drawBaselines(0, 1);
     this.drawMeasures(point);
-    this.drawBaselines();
+    this.drawBaselines(1, data.baselines.length);
     this.root.append(svg("circle", {class: "chosen-dot", cx: this.x(point.time_s), cy: this.y(point.energy_j), r: 6.5}));
     this.root.addEventListener("pointermove", (event) => this.hover(event));
     this.root.addEventListener("pointerleave", () => tip.hide());
@@ -126,9 +143,9 @@ class FrontierPlot {
     this.root.append(
       svg("path", {class: "bound-area", d: `M${line.join("L")}L${last} ${bottom}L${first} ${bottom}z`}),
       svg("path", {class: "bound-line", d: `M${line.join("L")}`}));
-    const text = this.isNarrow ? "ruled out by the bound" : "ruled out by the proven lower bound";
-    if (this.labels.width(text, 13, false) < last - first) {
-      this.root.append(svg("text", {class: "bound-text", x: (first + last) / 2, y: bottom - 14, "text-anchor": "middle"}, text));
+    const text = this.isNarrow ? "ruled out by the bound" : "ruled out by the proven bound";
+    if (this.labels.width(text, 13, false) < (last - first) / 2) {
+      this.root.append(svg("text", {class: "bound-text", x: first + 20, y: bottom - 16}, text));
     }
   }
 
@@ -210,17 +227,20 @@ class FrontierPlot {
     this.labels.taken.push({x: fits ? x + 12 : x - 12 - width, y: y - size, width, height: size + 6});
   }
 
-  drawBaselines() {
+  /** The baselines from index `first` to before `end`: all-max takes its place ahead of the measures. @param {number} first @param {number} end */
+  drawBaselines(first, end) {
     const {baselines} = this.report.data;
     for (const b of baselines) {
       this.labels.taken.push({x: this.x(b.time_s) - 5, y: this.y(b.energy_j) - 5, width: 10, height: 10});
     }
-    for (const b of baselines) {
+    for (const b of baselines.slice(first, end)) {
       const x = this.x(b.time_s);
       const y = this.y(b.energy_j);
       this.root.append(svg("circle", {class: "baseline-dot", cx: x, cy: y, r: 5}));
       const at = this.labels.place(x, y, b.name);
-      if (at) this.root.append(svg("text", {class: "baseline-text halo", x: at.x, y: at.y}, b.name));
+      if (!at) continue;
+      if (at.x >= x + FAR) this.root.append(svg("line", {class: "leader", x1: x + 6, y1: y, x2: at.x - 4, y2: at.y - 4.5}));
+      this.root.append(svg("text", {class: "baseline-text halo", x: at.x, y: at.y}, b.name));
     }
   }
 

@@ -8,13 +8,16 @@ function figure(value, unit, more = 0) {
   return node;
 }
 
-/** @param {string} name @param {string|Node} value @param {string} [note] @param {string} [tag] */
-function keyFigure(name, value, note, tag) {
-  const dt = el("dt", "", name);
-  if (tag) dt.append(el("span", "tag", tag));
-  const box = el("div", "", dt, el("dd", "", value));
-  if (note) box.append(el("dd", "note", note));
-  return box;
+/** T with an index. @param {string} index */
+function timeName(index) {
+  const name = el("span", "", "T");
+  name.append(index === "*" ? "*" : el("sub", "", index));
+  return name;
+}
+
+/** @param {string|Node} name @param {string|Node} value @param {string} note @param {string} evidence */
+function keyFigure(name, value, note, evidence) {
+  return el("div", "", el("dt", "", name, el("span", "tag", evidence)), el("dd", "figure", value), el("dd", "", note));
 }
 
 /** @param {Report} report */
@@ -36,15 +39,15 @@ function renderHead(report) {
   big.append(fixed(100 * saving, 1), el("span", "unit", "%"));
   byId("headline").replaceChildren(
     keyFigure(equal ? "Energy saved at equal time" : "Energy saved", big, amount, data.evidence),
-    keyFigure("Fastest, T_min", figure(data.t_min_s, time), relativeTime(data.t_min_s, allMax.time_s), data.evidence),
-    keyFigure("Least energy, T*", figure(data.t_star_s, time), relativeTime(data.t_star_s, allMax.time_s), data.evidence),
-    keyFigure("Slower never pays, T_max", figure(data.t_max_s, time), relativeTime(data.t_max_s, allMax.time_s), data.evidence));
+    keyFigure(timeName("min"), figure(data.t_min_s, time), `fastest, ${relativeTime(data.t_min_s, allMax.time_s)}`, data.evidence),
+    keyFigure(timeName("*"), figure(data.t_star_s, time), `least energy, ${relativeTime(data.t_star_s, allMax.time_s)}`, data.evidence),
+    keyFigure(timeName("max"), figure(data.t_max_s, time), `slower never pays, ${relativeTime(data.t_max_s, allMax.time_s)}`, data.evidence));
 }
 
 /** @param {number} seconds @param {number} reference */
 function relativeTime(seconds, reference) {
   const change = seconds / reference - 1;
-  return Math.abs(change) < 5e-5 ? "as fast as all-max" : `${signedPercent(change)} against all-max`;
+  return Math.abs(change) < 5e-5 ? "all-max's own time" : `${signedPercent(change)}`;
 }
 
 /** @param {Report} report @param {FrontierPoint} point */
@@ -133,19 +136,20 @@ function renderBloat(report, sync) {
   const {energyUnit: energy, data} = report;
   const e = report.stragglerEnergies(sync);
   byId("straggler-value").textContent =
-    `${withUnit(sync, report.timeUnit)}, ${fixed(sync / data.t_min_s, 3)} × T_min`;
+    `${withUnit(sync, report.timeUnit)}, ${fixed(sync / data.t_min_s, 3)} `;
+  byId("straggler-value").append(" × ", timeName("min"));
   const row = (/** @type {string} */ name, /** @type {number} */ value, /** @type {string} */ fill) => {
     const saved = 1 - value / e.allMax;
     const parts = /** @type {[number, string][]} */ ([[value / e.allMax, fill]]);
     if (saved > 0) parts.push([saved, "fill-saved"]);
-    return [el("span", "", name), bar(parts), el("span", "number", withUnit(value, energy)),
-            el("span", "number good", saved > 0 ? signedPercent(-saved) : "")];
+    return el("div", "bloat-row", el("span", "name", name), bar(parts), el("span", "number", withUnit(value, energy)),
+      el("span", "good", saved > 0 ? signedPercent(-saved) : ""));
   };
   byId("bloat").replaceChildren(
     el("div", "bloat",
-      ...row("all-max, then waiting", e.allMax, "fill-baseline"),
-      ...row("without intrinsic bloat", e.intrinsic, "fill-plan"),
-      ...row("without extrinsic bloat too", e.extrinsic, "fill-plan")),
+      row("all-max, then waiting", e.allMax, "fill-baseline"),
+      row("without intrinsic bloat", e.intrinsic, "fill-plan"),
+      row("without extrinsic bloat too", e.extrinsic, "fill-plan")),
     el("p", "hint", `Energy of this pipeline until the straggler ends the iteration (${data.evidence}). ` +
       `Intrinsic bloat ${withUnit(e.allMax - e.intrinsic, energy)}, extrinsic ${withUnit(e.intrinsic - e.extrinsic, energy)}; ` +
       `the plan used ends after ${withUnit(e.planTime, report.timeUnit)}.` +

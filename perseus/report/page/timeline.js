@@ -83,7 +83,7 @@ class TimelinePlot {
     this.width = Math.max(200, holder.clientWidth);
     this.left = this.width < 560 ? 30 : 64;
     this.panelHeight = PANEL_TITLE + this.row * this.dag.ranks;
-    this.height = this.panels.length * (this.panelHeight + PANEL_GAP) + AXIS_HEIGHT;
+    this.height = this.panels.length * (this.panelHeight + PANEL_GAP) - PANEL_GAP + AXIS_HEIGHT;
     const ratio = devicePixelRatio || 1;
     const [pixelWidth, pixelHeight] = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
     if (this.canvas.width !== pixelWidth || this.canvas.height !== pixelHeight) {
@@ -201,7 +201,7 @@ class TimelinePlot {
   /** @param {number} i @param {number} x @param {number} width @param {number} y @param {boolean} isLight */
   drawBlockName(i, x, width, y, isLight) {
     const c = this.context;
-    const name = width > 34 ? this.dag.shortName(i) : String(this.dag.microbatch[i]);
+    const name = this.dag.shortName(i);
     if (c.measureText(name).width > width - 6) return;
     c.fillStyle = isLight ? "rgb(20 24 28 / 82%)" : "rgb(255 255 255 / 92%)";
     c.textBaseline = "middle";
@@ -245,7 +245,7 @@ class TimelinePlot {
   drawAxis() {
     const c = this.context;
     const unit = this.report.timeUnit;
-    const y = this.height - AXIS_HEIGHT - PANEL_GAP + 5;
+    const y = this.height - AXIS_HEIGHT + 5;
     const marks = ticks(this.from / unit.size, this.to / unit.size, this.width < 560 ? 4 : 9);
     c.font = `400 12px ${this.font}`;
     c.fillStyle = this.colours.muted;
