@@ -24,10 +24,7 @@
 namespace perseus::model {
 namespace {
 
-const std::filesystem::path& root() {
-  static const auto path = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
-  return path;
-}
+std::filesystem::path root() { return PERSEUS_SOURCE_DIR; }
 
 std::string slurp(const std::filesystem::path& path) {
   const auto bytes = format::read_file(path.string(), std::size_t{1} << 24U);
