@@ -36,7 +36,8 @@ struct KnownSchedule {
   std::uint32_t default_virtual_stages = 1;  ///< used where none is asked for
   bool any_virtual_stages = false;           ///< false: the default is the only value
   bool takes_group_size = false;
-  std::string_view torch_name;  ///< what torch.distributed.pipelining calls the same order; empty: nothing
+  std::string_view torch_name =
+      {};  ///< what torch.distributed.pipelining calls the same order; empty: nothing
 };
 
 /// All named schedules, in the order in which help texts show them.
