@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perseus/model/partition.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "perseus/model/gpu_physics.h"
+
+namespace perseus::model {
+namespace {
+
+using core::Seconds;
+
+/// Forward plus backward at the top clock; the limiter does not matter to a split.
+Seconds stage_time(const Setup& setup, const StageShape& stage) {
+  const core::Megahertz top = supported_clocks(*setup.gpu).front();
+  Seconds time;
+  for (const Work& work :
+       {forward_work(setup, stage), backward_input_work(setup, stage), backward_weight_work(setup, stage)}) {
+    time += run_unlimited(*setup.gpu, setup.tensor, work, top).time;
+  }
+  return time;
+}
+
+StageCosts stage_costs(const Setup& setup) {
+  const Seconds layer = stage_time(setup, {.layers = 1});
+  return {.layer = layer,
+          .embedding = stage_time(setup, {.layers = 1, .first = true}) - layer,
+          .head = stage_time(setup, {.layers = 1, .last = true}) - layer};
+}
+
+/// The slowest and the fastest stage when the first has `first` layers, the last `last` and the rest is even.
+std::pair<Seconds, Seconds> extremes(std::uint32_t first, std::uint32_t last, std::uint32_t rest,
+                                     std::uint32_t between, const StageCosts& costs) {
+  const Seconds a = first * costs.layer + costs.embedding;
+  const Seconds b = last * costs.layer + costs.head;
+  Seconds slowest = std::max(a, b);
+  Seconds fastest = std::min(a, b);
+  if (between > 0) {
+    slowest = std::max(slowest, (rest + between - 1) / between * costs.layer);
+    fastest = std::min(fastest, rest / between * costs.layer);
+  }
+  return {slowest, fastest};
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> even_split(std::uint32_t layers, std::uint32_t stages) {
+  std::vector<std::uint32_t> split(stages, layers / stages);
+  for (std::uint32_t s = 0; s < layers % stages; ++s) ++split[s];
+  return split;
+}
+
+std::vector<std::uint32_t> min_imbalance_split(std::uint32_t layers, std::uint32_t stages,
+                                               const StageCosts& costs) {
+  if (stages == 1) return {layers};
+  const std::uint32_t between = stages - 2;
+  std::optional<std::pair<Seconds, Seconds>> best;  // (slowest, -fastest): less is better
+  std::pair<std::uint32_t, std::uint32_t> ends{1, 1};
+  for (std::uint32_t last = 1; last + between + 1 <= layers; ++last) {
+    for (std::uint32_t first = 1; first + last + between <= layers; ++first) {
+      const std::uint32_t rest = layers - first - last;
+      if (between == 0 && rest != 0) continue;
+      const auto [slowest, fastest] = extremes(first, last, rest, between, costs);
+      const std::pair candidate{slowest, -fastest};
+      if (!best || candidate < *best) {
+        best = candidate;
+        ends = {first, last};
+      }
+    }
+  }
+  std::vector<std::uint32_t> split{ends.first};
+  if (between > 0) {
+    const auto middle = even_split(layers - ends.first - ends.second, between);
+    split.insert(split.end(), middle.begin(), middle.end());
+  }
+  split.push_back(ends.second);
+  return split;
+}
+
+std::vector<StageShape> stage_shapes(const Setup& setup, Partition partition) {
+  const auto split = partition == Partition::kEven
+                         ? even_split(setup.model->layers, setup.stages)
+                         : min_imbalance_split(setup.model->layers, setup.stages, stage_costs(setup));
+  std::vector<StageShape> shapes;
+  for (std::size_t s = 0; s < split.size(); ++s) {
+    shapes.push_back({.layers = split[s], .first = s == 0, .last = s + 1 == split.size()});
+  }
+  return shapes;
+}
+
+double imbalance_ratio(const Setup& setup, const std::vector<StageShape>& stages) {
+  std::vector<Seconds> times;
+  for (const StageShape& stage : stages) times.push_back(stage_time(setup, stage));
+  const auto [fastest, slowest] = std::ranges::minmax(times);
+  return slowest / fastest;
+}
+
+}  // namespace perseus::model

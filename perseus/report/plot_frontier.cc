@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "perseus/report/inputs.h"
+#include "perseus/report/plot.h"
+
+namespace perseus::report {
+namespace {
+
+constexpr Size kSize{1200, 675};  // 16:9, as slides are
+constexpr Rect kPlot{92, 118, 1060, 476};
+constexpr double kLabelSize = 13;
+constexpr double kFar = 34;                 // of a label that needs a leader
+constexpr int kFarPlaces = 14;              // such places above and below
+constexpr Color kForbidden{244, 246, 248};  // what the bound rules out
+
+bool overlaps(const Rect& a, const Rect& b) {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+}
+
+bool contains(const Rect& outer, const Rect& inner) {
+  return inner.x >= outer.x && inner.y >= outer.y && inner.x + inner.width <= outer.x + outer.width &&
+         inner.y + inner.height <= outer.y + outer.height;
+}
+
+/// Puts labels beside marks, each at the first place that is free.
+class LabelPlacer {
+ public:
+  explicit LabelPlacer(Rect bounds) : bounds_(bounds) {}
+
+  void keep_free(const Rect& box) { taken_.push_back(box); }
+
+  /// The label's base line start for a mark at `mark`, or nothing if all places are taken: beside the mark,
+  /// else further off to the right, where a leader is needed.
+  std::optional<Point> place(Point mark, std::string_view text, double size) {
+    const double width = text_width(text, size);
+    const double height = size * 1.35;
+    constexpr double kGap = 11;
+    std::vector<Point> corners{{mark.x + kGap, mark.y - height / 2},
+                               {mark.x + kGap, mark.y - height - 2},
+                               {mark.x + kGap, mark.y + 2},
+                               {mark.x - kGap - width, mark.y - height / 2},
+                               {mark.x - width / 2, mark.y - kGap - height},
+                               {mark.x - width / 2, mark.y + kGap}};
+    for (int k = 1; k <= kFarPlaces; ++k) {
+      corners.push_back({mark.x + kFar, mark.y - height / 2 + k * height / 2});
+      corners.push_back({mark.x + kFar, mark.y - height / 2 - k * height / 2});
+    }
+    for (const Point& corner : corners) {
+      const Rect box{corner.x, corner.y, width, height};
+      const auto hits = [&](const Rect& other) { return overlaps(box, other); };
+      if (!contains(bounds_, box) || std::ranges::any_of(taken_, hits)) continue;
+      if (corner.x >= mark.x + kFar && !is_clear(mark, {corner.x - 4, corner.y + height / 2})) continue;
+      taken_.push_back(box);
+      return Point{corner.x, corner.y + size};
+    }
+    return std::nullopt;
+  }
+
+ private:
+  /// True if the line of a leader stays clear of everything but the mark that it starts from.
+  [[nodiscard]] bool is_clear(Point from, Point to) const {
+    constexpr int kSteps = 8;
+    for (int k = 2; k < kSteps; ++k) {
+      const Rect spot{std::lerp(from.x, to.x, 1.0 * k / kSteps), std::lerp(from.y, to.y, 1.0 * k / kSteps),
+                      0.1, 0.1};
+      if (std::ranges::any_of(taken_, [&](const Rect& other) { return overlaps(spot, other); })) return false;
+    }
+    return true;
+  }
+
+  Rect bounds_;
+  std::vector<Rect> taken_;
+};
+
+class FrontierPlot {
+ public:
+  FrontierPlot(Canvas& canvas, const ReportInputs& inputs)
+      : canvas_(canvas),
+        inputs_(inputs),
+        labels_({kPlot.x, kPlot.y, kSize.width - kPlot.x - 8, kPlot.height}) {
+    baselines_.push_back(all_max_baseline(inputs));
+    baselines_.insert(baselines_.end(), inputs.baselines.begin(), inputs.baselines.end());
+    for (const CurveSample& s : inputs.curve) bound_.push_back({s.target.value(), s.lower_bound.value()});
+    if (bound_.empty()) {
+      for (const ReportPoint& p : inputs.points) {
+        bound_.push_back({p.plan.target_time.value(), p.plan.lower_bound.value()});
+      }
+    }
+    set_scales();
+  }
+
+  void draw() {
+    canvas_.text({32, 48}, inputs_.title, {.size = 22, .bold = true});
+    canvas_.text({32, 74}, subtitle(inputs_), {.size = kLabelSize, .color = kMuted});
+    draw_bound();
+    draw_axes();
+    draw_time_mark(inputs_.t_min, "T_min");
+    draw_time_mark(inputs_.t_star, "T*");
+    draw_points();
+    for (const ReportBaseline& baseline : baselines_) {
+      const Point centre = at(baseline.time, baseline.energy);
+      labels_.keep_free({centre.x - 5, centre.y - 5, 10, 10});
+    }
+    draw_baseline(baselines_.front());
+    draw_saving();
+    for (std::size_t b = 1; b < baselines_.size(); ++b) draw_baseline(baselines_[b]);
+  }
+
+ private:
+  void set_scales() {
+    std::vector<double> times, energies;
+    for (const Point& p : bound_) times.push_back(p.x), energies.push_back(p.y);
+    for (const ReportPoint& p : inputs_.points) {
+      times.push_back(p.plan.time.value());
+      energies.push_back(p.plan.energy.value());
+    }
+    for (const ReportBaseline& b : baselines_) {
+      times.push_back(b.time.value());
+      energies.push_back(b.energy.value());
+    }
+    unit_ = energy_unit(core::Joules(std::ranges::max(energies)));
+    for (double& e : energies) e /= unit_.joules;
+    x_ = padded_scale(times, 0.05, kPlot.x, kPlot.x + kPlot.width);
+    y_ = padded_scale(energies, 0.09, kPlot.y + kPlot.height, kPlot.y);
+  }
+
+  [[nodiscard]] Point at(core::Seconds time, core::Joules energy) const {
+    return {x_(time.value()), y_(energy.value() / unit_.joules)};
+  }
+
+  void draw_axes() {
+    const Ticks xs = ticks(x_.low, x_.high, 8);
+    const Ticks ys = ticks(y_.low, y_.high, 6);
+    for (const double v : ys.values) {
+      canvas_.line({kPlot.x, y_(v)}, {kPlot.x + kPlot.width, y_(v)}, {.color = kHairline});
+      canvas_.text({kPlot.x - 12, y_(v) + 4}, fmt::format("{:.{}f}", v, ys.decimals),
+                   {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kEnd});
+    }
+    const double bottom = kPlot.y + kPlot.height;
+    canvas_.line({kPlot.x, bottom}, {kPlot.x + kPlot.width, bottom}, {.color = kMuted});
+    for (const double v : xs.values) {
+      canvas_.line({x_(v), bottom}, {x_(v), bottom + 5}, {.color = kMuted});
+      canvas_.text({x_(v), bottom + 22}, fmt::format("{:.{}f}", v, xs.decimals),
+                   {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kMiddle});
+    }
+    canvas_.text({32, kPlot.y - 14},
+                 fmt::format("energy of one iteration, {} ({})", unit_.name, name(inputs_.evidence)),
+                 {.size = kLabelSize, .color = kMuted});
+    canvas_.text({kPlot.x + kPlot.width, bottom + 48},
+                 fmt::format("iteration time, s ({})", name(inputs_.evidence)),
+                 {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kEnd});
+  }
+
+  void draw_bound() {
+    std::vector<Point> line;
+    for (const Point& p : bound_) line.push_back({x_(p.x), y_(p.y / unit_.joules)});
+    std::vector<Point> area = line;
+    area.push_back({line.back().x, kPlot.y + kPlot.height});
+    area.push_back({line.front().x, kPlot.y + kPlot.height});
+    canvas_.fill_polygon(area, kForbidden);
+    canvas_.polyline(line, {.color = kBound, .width = 1.5});
+    const double middle = (line.front().x + line.back().x) / 2;
+    canvas_.text({middle, kPlot.y + kPlot.height - 16},
+                 "no assignment of clocks lies below the curve (proven bound)",
+                 {.size = kLabelSize, .color = kBound, .anchor = Anchor::kMiddle});
+  }
+
+  void draw_time_mark(core::Seconds time, std::string_view text) {
+    const double x = x_(time.value());
+    canvas_.line({x, kPlot.y}, {x, kPlot.y + kPlot.height}, {.color = kBound, .dashed = true});
+    const std::string label = fmt::format("{} {:.2f} s", text, time.value());
+    const double width = text_width(label, kLabelSize);
+    const bool is_right = x + 8 + width > kPlot.x + kPlot.width;
+    canvas_.text({is_right ? x - 8 : x + 8, kPlot.y + 12}, label,
+                 {.size = kLabelSize, .color = kMuted, .anchor = is_right ? Anchor::kEnd : Anchor::kStart});
+    labels_.keep_free({is_right ? x - 8 - width : x, kPlot.y, width + 8, 18});
+  }
+
+  void draw_points() {
+    for (const ReportPoint& p : inputs_.points) {
+      const Point centre = at(p.plan.time, p.plan.energy);
+      canvas_.disc(centre, 3.5, kAccent, {.color = kPaper});
+      labels_.keep_free({centre.x - 4, centre.y - 4, 8, 8});
+    }
+  }
+
+  void draw_saving() {
+    const ReportBaseline& all_max = baselines_.front();
+    const core::Plan& plan = inputs_.points[equal_time_point(inputs_)].plan;
+    if (plan.energy >= all_max.energy || plan.time > all_max.time) return;
+    const Point from = at(all_max.time, all_max.energy);
+    const Point to = at(plan.time, plan.energy);
+    canvas_.line({from.x, from.y + 8}, {to.x, to.y - 8}, {.color = kAccent, .width = 2});
+    const std::array<Point, 3> head{{{to.x - 5, to.y - 14}, {to.x + 5, to.y - 14}, {to.x, to.y - 5}}};
+    canvas_.fill_polygon(head, kAccent);
+    const std::string text =
+        fmt::format("{} energy at equal time", signed_percent(plan.energy / all_max.energy - 1));
+    const Point middle{(from.x + to.x) / 2 + 12, (from.y + to.y) / 2 + 6};
+    canvas_.text(middle, text, {.size = 18, .color = kAccent, .bold = true});
+    labels_.keep_free({middle.x, middle.y - 18, text_width(text, 18), 24});
+    labels_.keep_free({from.x - 4, from.y, 8, to.y - from.y});
+  }
+
+  void draw_baseline(const ReportBaseline& baseline) {
+    const Point centre = at(baseline.time, baseline.energy);
+    canvas_.disc(centre, 5, kBaseline, {.color = kPaper, .width = 1.5});
+    const auto place = labels_.place(centre, baseline.name, kLabelSize);
+    if (!place) return;
+    if (place->x >= centre.x + kFar) {
+      canvas_.line({centre.x + 6, centre.y}, {place->x - 4, place->y - kLabelSize / 3}, {.color = kBaseline});
+    }
+    canvas_.text(*place, baseline.name, {.size = kLabelSize, .color = kBaseline, .bold = true});
+  }
+
+  Canvas& canvas_;
+  const ReportInputs& inputs_;
+  LabelPlacer labels_;
+  std::vector<ReportBaseline> baselines_;
+  std::vector<Point> bound_;  ///< (s, J)
+  EnergyUnit unit_;
+  Scale x_, y_;
+};
+
+}  // namespace
+
+Size frontier_size() {
+  return kSize;
+}
+
+void draw_frontier(Canvas& canvas, const ReportInputs& inputs) {
+  FrontierPlot(canvas, inputs).draw();
+}
+
+}  // namespace perseus::report
