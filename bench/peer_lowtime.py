@@ -30,12 +30,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core each, before numpy is loaded
 
-import networkx as nx  # noqa: E402
-from lowtime.cost_model import ExponentialModel  # noqa: E402
-from lowtime.graph_utils import add_sink_node, add_source_node  # noqa: E402
-from lowtime.operation import CandidateExecutionOptions, ExecutionOption, OperationSpec  # noqa: E402
-from lowtime.perseus.instruction import Backward, Forward, Instruction  # noqa: E402
-from lowtime.solver import PhillipsDessouky  # noqa: E402
+import networkx as nx
+from lowtime.cost_model import ExponentialModel
+from lowtime.graph_utils import add_sink_node, add_source_node
+from lowtime.operation import CandidateExecutionOptions, ExecutionOption, OperationSpec
+from lowtime.perseus.instruction import Backward, Forward, Instruction
+from lowtime.solver import PhillipsDessouky
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT_TIME_S = 0.001  # the default of the peer's optimizer
@@ -102,9 +102,7 @@ class Pipeline:
         for stage, row in enumerate(order_1f1b(size)):
             self.nodes += [(stage, kind, m) for kind, m in row]
         number = {node: i + 2 for i, node in enumerate(self.nodes)}
-        self.edges = {
-            (number[a], number[b]) for a, b in zip(self.nodes, self.nodes[1:], strict=False) if a[0] == b[0]
-        }
+        self.edges = {(number[a], number[b]) for a, b in zip(self.nodes, self.nodes[1:], strict=False) if a[0] == b[0]}
         for stage in range(size.stages - 1):
             for m in range(size.microbatches):
                 self.edges.add((number[stage, "F", m], number[stage + 1, "F", m]))
@@ -196,6 +194,7 @@ class Perseus:
 
     def __init__(self, binary: Path, profile: Profile, size: Size) -> None:
         self.binary = binary
+        self.t_min_s = 0.0  # known after frontier()
         self.inputs = ["--profile", str(profile.path), "--pp", str(size.stages), "--schedule", "1f1b",
                        "--microbatches", str(size.microbatches),
                        "--blocking-power", repr(profile.blocking_power_w)]  # fmt: skip
@@ -211,10 +210,12 @@ class Perseus:
     def frontier(self, which: str) -> dict:
         """The complete frontier over a range; `solver.seconds` is the best of OUR_RUNS."""
         runs = [self._json("frontier", "--all", "--range", which, "--json") for _ in range(OUR_RUNS)]
+        self.t_min_s = runs[0]["t_min_s"]
         return min(runs, key=lambda run: run["solver"]["seconds"])
 
     def plan(self, target_s: float, *flags: str) -> dict:
-        return self._json("plan", "--target-time", repr(target_s), *flags, "--json")
+        """The plan for a time that the peer reached; a last bit lost in its sum must not put it under T_min."""
+        return self._json("plan", "--target-time", repr(max(target_s, self.t_min_s)), *flags, "--json")
 
 
 @dataclass
@@ -226,7 +227,7 @@ class Comparison:
     ours_tstar: dict
     ours_tmax: dict
     peer_fastest: tuple[float, float]  # time, energy
-    peer_gaps: list[float]  # energy above the proven bound at its own time, of points up to T*
+    peer_gaps: list[float]  # energy above the proven bound at its own time, of points up to T*; the fastest last
     peer_overshoot: float  # worst time over the promised one, relative
     our_gap_at_peer: float  # of our unpolished plan at the peer's fastest time
     our_polished_gap_at_peer: float
@@ -245,16 +246,16 @@ def compare(binary: Path, profile: Profile, size: Size, limit_s: float) -> Compa
     peer = run_peer(profile, size, pipeline, limit_s)
     costed = [(point, *cost(profile, size, pipeline, point.clocks)) for point in peer.points]
     fastest = min(costed, key=lambda entry: entry[1])
-    useful = [entry for entry in costed if entry[1] <= ours_tstar["t_star_s"]] or [fastest]
+    useful = [entry for entry in costed if entry[1] <= ours_tstar["t_star_s"]]
     step = max(1, len(useful) // POINTS)
-    gaps = [energy / ours.plan(seconds)["lower_bound_j"] - 1 for _, seconds, energy in useful[::step]]
+    sampled = [*useful[::step], fastest] if useful else []
     return Comparison(
         size=size,
         peer=peer,
         ours_tstar=ours_tstar,
         ours_tmax=ours_tmax,
         peer_fastest=fastest[1:],
-        peer_gaps=gaps + [fastest[2] / ours.plan(fastest[1])["lower_bound_j"] - 1],
+        peer_gaps=[energy / ours.plan(seconds)["lower_bound_j"] - 1 for _, seconds, energy in sampled],
         peer_overshoot=max(seconds / point.promised_s - 1 for point, seconds, _ in costed),
         our_gap_at_peer=ours.plan(fastest[1])["gap"],
         our_polished_gap_at_peer=ours.plan(fastest[1], "--polish", "1")["gap"],
@@ -269,6 +270,12 @@ def describe_peer_time(peer: PeerResult) -> str:
             f"(at that pace {pace * peer.expected_iterations:.0f} s)")  # fmt: skip
 
 
+def describe_peer_gaps(gaps: list[float]) -> str:
+    if not gaps:
+        return "T* not reached"
+    return f"{gaps[-1]:.3%}; up to T*: median {statistics.median(gaps):.3%}, worst {max(gaps):.3%}"
+
+
 def row(c: Comparison) -> str:
     all_max = c.ours_tstar["all_max"]
     ours, whole = c.ours_tstar["solver"], c.ours_tmax["solver"]
@@ -278,7 +285,7 @@ def row(c: Comparison) -> str:
         f"| {c.size} | {describe_peer_time(c.peer)} | {ours['seconds'] * 1e3:.2f} ms, {ours['breakpoints']} breakpoints "
         f"| {whole['seconds'] * 1e3:.2f} ms, {whole['breakpoints']} | {sign}{c.peer.seconds / whole['seconds']:,.0f}x "
         f"| {reached}: {c.peer_fastest[0]:.4f} s, {c.peer_fastest[0] / all_max['time_s'] - 1:+.2%} against all-max "
-        f"| {c.peer_gaps[-1]:.3%}; up to T*: median {statistics.median(c.peer_gaps):.3%}, worst {max(c.peer_gaps):.3%} "
+        f"| {describe_peer_gaps(c.peer_gaps)} "
         f"| {c.peer_overshoot:+.2%} | {c.our_gap_at_peer:.3%}, polished {c.our_polished_gap_at_peer:.3%} |"
     )
 
@@ -341,7 +348,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     given = {int(pp): Path(path) for pp, path in (text.split("=", 1) for text in arguments.profile)}
-    arguments.origin = "given" if given else f"`perseus synth --model {arguments.model} --gpu-model {arguments.gpu_model}`"
+    arguments.origin = (
+        "given" if given else f"`perseus synth --model {arguments.model} --gpu-model {arguments.gpu_model}`"
+    )
     comparisons = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in arguments.sizes:

@@ -5,7 +5,8 @@
 # A room is one folder, one target and one namespace. Every *.cc of the folder belongs to the library,
 # every *_test.cc to the room's test program: no file can be forgotten. DEPS are visible to users of the room
 # because its headers may include theirs; LIBS stay private. PUBLIC names the headers that other rooms and strangers
-# may include and that are installed; without it every header is public. scripts/check_layers reads these calls.
+# may include and that are installed; without it every header is public. A main.cc is left to the program that wants
+# it. scripts/check_layers reads these calls.
 function(perseus_room name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS;PUBLIC;TEST_DEPS;TEST_LIBS" ${ARGN})
   if(ARG_UNPARSED_ARGUMENTS)

@@ -12,12 +12,12 @@ namespace {
 using core::Computation;
 using core::Kind;
 
-constexpr double kTopClockMhz = 1410;  // A100's highest SM clock (NVIDIA A100 product brief)
-constexpr double kClockStepMhz = 15;   // its step
-constexpr double kBlockingWatts = 85;  // assumed
-constexpr double kStaticWatts = 90;    // assumed: leakage, memory and board at load
-constexpr double kDynamicWatts = 260;  // assumed: at the top clock
-constexpr double kVoltageFloor = 0.72; // assumed: voltage at the lowest clocks over that at the top clock
+constexpr double kTopClockMhz = 1410;   // A100's highest SM clock (NVIDIA A100 product brief)
+constexpr double kClockStepMhz = 15;    // its step
+constexpr double kBlockingWatts = 85;   // assumed
+constexpr double kStaticWatts = 90;     // assumed: leakage, memory and board at load
+constexpr double kDynamicWatts = 260;   // assumed: at the top clock
+constexpr double kVoltageFloor = 0.72;  // assumed: voltage at the lowest clocks over that at the top clock
 
 /// Voltage over that at the top clock: flat below a knee, then linear (assumed shape).
 double voltage(double share) {
@@ -31,8 +31,10 @@ std::vector<core::Option> options(double seconds_at_top, double compute_bound, s
     const double mhz = kTopClockMhz - kClockStepMhz * k;
     const double share = mhz / kTopClockMhz;
     const double time = seconds_at_top * (1 - compute_bound + compute_bound / share);
-    const double busy = (1 - compute_bound + compute_bound / share);  // dynamic power falls while memory is waited for
-    const double power = kStaticWatts + kDynamicWatts * share * voltage(share) * voltage(share) * (0.6 + 0.4 / busy);
+    const double busy =
+        (1 - compute_bound + compute_bound / share);  // dynamic power falls while memory is waited for
+    const double power =
+        kStaticWatts + kDynamicWatts * share * voltage(share) * voltage(share) * (0.6 + 0.4 / busy);
     core::Option option;
     option.clock = core::Megahertz(static_cast<std::uint32_t>(mhz));
     option.time = core::Seconds(time);
@@ -58,7 +60,9 @@ core::Schedule one_f_one_b(std::uint32_t stages, std::uint32_t microbatches) {
   for (std::uint32_t s = 0; s < stages; ++s) {
     const std::uint32_t warm = std::min(microbatches, stages - 1 - s);
     auto& rank = schedule.ranks[s];
-    const auto put = [&](Kind kind, std::uint32_t m) { rank.push_back({.kind = kind, .stage = s, .microbatch = m}); };
+    const auto put = [&](Kind kind, std::uint32_t m) {
+      rank.push_back({.kind = kind, .stage = s, .microbatch = m});
+    };
     for (std::uint32_t m = 0; m < warm; ++m) put(Kind::kForward, m);
     for (std::uint32_t m = 0; m + warm < microbatches; ++m) {
       put(Kind::kForward, warm + m);
@@ -71,13 +75,16 @@ core::Schedule one_f_one_b(std::uint32_t stages, std::uint32_t microbatches) {
 
 }  // namespace
 
-core::Result<core::Problem> synthetic_problem(std::uint32_t stages, std::uint32_t microbatches, std::uint32_t clocks) {
+core::Result<core::Problem> synthetic_problem(std::uint32_t stages, std::uint32_t microbatches,
+                                              std::uint32_t clocks) {
   core::ProblemInputs inputs;
   for (std::uint32_t s = 0; s < stages; ++s) {
     const double w = weight(s, stages);
     // Entries are sorted by instruction name.
-    inputs.profile.entries.push_back({s, "backward", std::nullopt, options(0.056 * w, 0.88 - 0.004 * (s % 5), clocks)});
-    inputs.profile.entries.push_back({s, "forward", std::nullopt, options(0.029 * w, 0.84 - 0.003 * (s % 7), clocks)});
+    inputs.profile.entries.push_back(
+        {s, "backward", std::nullopt, options(0.056 * w, 0.88 - 0.004 * (s % 5), clocks)});
+    inputs.profile.entries.push_back(
+        {s, "forward", std::nullopt, options(0.029 * w, 0.84 - 0.003 * (s % 7), clocks)});
   }
   inputs.blocking_power.assign(stages, core::Watts(kBlockingWatts));
   PERSEUS_ASSIGN_OR_RETURN(core::Pipeline pipeline, core::Pipeline::build(one_f_one_b(stages, microbatches)));

@@ -11,7 +11,6 @@
 #include "perseus/format/schedule_csv.h"
 #include "perseus/schedule/generate.h"
 #include "perseus/schedule/insert.h"
-#include "perseus/solver/fit.h"
 
 namespace perseus::cli {
 namespace {
@@ -47,34 +46,40 @@ core::Result<core::JobSpec> merged_spec(const InputFlags& flags) {
 
 core::Status check_given(bool given, const char* flag, const char* key) {
   if (given) return {};
-  return fail(ErrorCode::kUsage, fmt::format("is required (or '{}' in a job file given with --job)", key), {flag});
+  return fail(ErrorCode::kUsage, fmt::format("is required (or '{}' in a job file given with --job)", key),
+              {flag});
 }
 
-core::Result<core::Schedule> read_schedule(const std::string& path) {
+core::Result<core::Schedule> read_schedule(const std::string& path, std::vector<core::Warning>& warnings) {
   PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(path, format::kMaxScheduleBytes));
-  return format::parse_schedule_csv(bytes, path);
+  PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_schedule_csv(bytes, path));
+  warnings = std::move(parsed.warnings);
+  return std::move(parsed.schedule);
 }
 
 /// A schedule from a file or a generator; values given beside a file must agree with it.
-core::Result<core::Schedule> make_schedule(const core::JobSpec& spec) {
+core::Result<core::Schedule> make_schedule(const core::JobSpec& spec, std::vector<core::Warning>& warnings) {
   if (spec.schedule && spec.schedule_file) {
-    return fail(ErrorCode::kUsage, "a named schedule and a schedule file exclude each other", {"--schedule-file"});
+    return fail(ErrorCode::kUsage, "a named schedule and a schedule file exclude each other",
+                {"--schedule-file"});
   }
   if (!spec.schedule_file) {
     PERSEUS_RETURN_IF_ERROR(check_given(spec.schedule.has_value(), "--schedule", "pipeline.schedule"));
     PERSEUS_RETURN_IF_ERROR(check_given(spec.pipeline.has_value(), "--pp", "parallel.pipeline"));
-    PERSEUS_RETURN_IF_ERROR(check_given(spec.microbatches.has_value(), "--microbatches", "pipeline.microbatches"));
+    PERSEUS_RETURN_IF_ERROR(
+        check_given(spec.microbatches.has_value(), "--microbatches", "pipeline.microbatches"));
     return schedule::generate({.name = *spec.schedule,
                                .pipeline = *spec.pipeline,
                                .microbatches = *spec.microbatches,
                                .virtual_stages = spec.virtual_stages.value_or(0),
                                .group_size = spec.group_size.value_or(0)});
   }
-  PERSEUS_ASSIGN_OR_RETURN(auto read, read_schedule(*spec.schedule_file));
-  const auto agree = [&](std::optional<std::uint32_t> given, std::uint32_t found, const char* flag) -> core::Status {
+  PERSEUS_ASSIGN_OR_RETURN(auto read, read_schedule(*spec.schedule_file, warnings));
+  const auto agree = [&](std::optional<std::uint32_t> given, std::uint32_t found,
+                         const char* flag) -> core::Status {
     if (!given || *given == found) return {};
-    return fail(ErrorCode::kInvalidInput, fmt::format("is {}, but {} has {}", *given, *spec.schedule_file, found),
-                {flag});
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("is {}, but {} has {}", *given, *spec.schedule_file, found), {flag});
   };
   PERSEUS_RETURN_IF_ERROR(agree(spec.pipeline, read.pipeline(), "--pp"));
   PERSEUS_RETURN_IF_ERROR(agree(spec.microbatches, read.microbatches, "--microbatches"));
@@ -84,7 +89,8 @@ core::Result<core::Schedule> make_schedule(const core::JobSpec& spec) {
 
 core::Result<std::vector<core::Watts>> blocking_power(const core::JobSpec& spec, std::uint32_t ranks) {
   if (spec.blocking_power_of_rank.empty()) {
-    PERSEUS_RETURN_IF_ERROR(check_given(spec.blocking_power.has_value(), "--blocking-power", "blocking_power_w"));
+    PERSEUS_RETURN_IF_ERROR(
+        check_given(spec.blocking_power.has_value(), "--blocking-power", "blocking_power_w"));
     return std::vector<core::Watts>(ranks, *spec.blocking_power);
   }
   std::vector<core::Watts> watts(ranks);
@@ -96,8 +102,9 @@ core::Result<std::vector<core::Watts>> blocking_power(const core::JobSpec& spec,
     watts[r] = it->second;
   }
   if (spec.blocking_power_of_rank.size() > ranks) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("blocking power is given for rank {}; the pipeline has ranks 0 to {}",
-                                                      spec.blocking_power_of_rank.rbegin()->first, ranks - 1));
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("blocking power is given for rank {}; the pipeline has ranks 0 to {}",
+                            spec.blocking_power_of_rank.rbegin()->first, ranks - 1));
   }
   return watts;
 }
@@ -119,43 +126,68 @@ void add_input_flags(CLI::App& command, InputFlags& flags) {
   core::JobSpec& spec = flags.spec;
   const std::string group = "Inputs (each is also a key of the job file)";
   command.add_option("--job", flags.job_file, "Job file (YAML); flags override its keys")->type_name("FILE");
-  command.add_option("--profile", spec.profile, "Profile CSV: time and energy of each computation at each clock")
-      ->type_name("FILE")->group(group);
+  command
+      .add_option("--profile", spec.profile, "Profile CSV: time and energy of each computation at each clock")
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--schedule", spec.schedule, "Schedule by name: see `perseus schedule --help`")
-      ->type_name("NAME")->group(group);
+      ->type_name("NAME")
+      ->group(group);
   command.add_option("--schedule-file", spec.schedule_file, "Schedule from a PyTorch pipelining CSV instead")
-      ->type_name("FILE")->group(group);
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--pp", spec.pipeline, "Pipeline ranks")->type_name("N")->group(group);
-  command.add_option("--microbatches", spec.microbatches, "Microbatches of one iteration")->type_name("N")->group(group);
-  command.add_option("--virtual-stages", spec.virtual_stages, "Model stages per rank")->type_name("N")->group(group);
-  command.add_option("--group-size", spec.group_size, "Microbatch group of interleaved-1f1b")->type_name("N")->group(group);
-  command.add_option("--tp", spec.tensor, "Tensor-parallel GPUs per pipeline rank (default 1)")->type_name("N")->group(group);
+  command.add_option("--microbatches", spec.microbatches, "Microbatches of one iteration")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--virtual-stages", spec.virtual_stages, "Model stages per rank")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--group-size", spec.group_size, "Microbatch group of interleaved-1f1b")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--tp", spec.tensor, "Tensor-parallel GPUs per pipeline rank (default 1)")
+      ->type_name("N")
+      ->group(group);
   command.add_option("--dp", spec.data, "Data-parallel pipelines (default 1); changes the job_* totals only")
-      ->type_name("N")->group(group);
-  command.add_option("--blocking-power", flags.blocking_power,
-                     "Power of a GPU that waits for communication, W: one number, or RANK:W,RANK:W,...")
-      ->type_name("W")->group(group);
-  command.add_option("--p2p-lag", flags.p2p_lag,
-                     "Transfer time between ranks, s (default 0): one number and/or RANK>RANK:S,...")
-      ->type_name("S")->group(group);
-  command.add_option("--insert", flags.inserts,
-                     "Extra computation INSTRUCTION@STAGE:POSITION, e.g. load@0:before-forward; repeatable")
-      ->type_name("TEXT")->group(group);
-  command.add_option("--fit", spec.fit, "Plan from the profile as written (none) or from a shape-constrained fit (convex)")
-      ->type_name("none|convex")->group(group);
+      ->type_name("N")
+      ->group(group);
+  command
+      .add_option("--blocking-power", flags.blocking_power,
+                  "Power of a GPU that waits for communication, W: one number, or RANK:W,RANK:W,...")
+      ->type_name("W")
+      ->group(group);
+  command
+      .add_option("--p2p-lag", flags.p2p_lag,
+                  "Transfer time between ranks, s (default 0): one number and/or RANK>RANK:S,...")
+      ->type_name("S")
+      ->group(group);
+  command
+      .add_option("--insert", flags.inserts,
+                  "Extra computation INSTRUCTION@STAGE:POSITION, e.g. load@0:before-forward; repeatable")
+      ->type_name("TEXT")
+      ->group(group);
+  command
+      .add_option("--fit", spec.fit,
+                  "Plan from the profile as written (none) or from a shape-constrained fit (convex)")
+      ->type_name("none|convex")
+      ->group(group);
 }
 
 core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
   PERSEUS_ASSIGN_OR_RETURN(auto spec, merged_spec(flags));
   PERSEUS_RETURN_IF_ERROR(check_given(spec.profile.has_value(), "--profile", "profile"));
-  PERSEUS_ASSIGN_OR_RETURN(auto order, make_schedule(spec));
-  PERSEUS_ASSIGN_OR_RETURN(order, schedule::insert(std::move(order), spec.inserts));
+  std::vector<core::Warning> warnings;
+  PERSEUS_ASSIGN_OR_RETURN(auto order, make_schedule(spec, warnings));
+  PERSEUS_ASSIGN_OR_RETURN(order, schedule::apply_inserts(std::move(order), spec.inserts));
   const std::uint32_t ranks = order.pipeline();
 
-  PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, format::read_file(*spec.profile, format::kMaxProfileBytes));
+  PERSEUS_ASSIGN_OR_RETURN(const std::string bytes,
+                           format::read_file(*spec.profile, format::kMaxProfileBytes));
   PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_profile_csv(bytes, *spec.profile));
-  PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, order.stages(), *spec.profile));
-  io.warn(parsed.warnings);
+  PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, order.stages(), {*spec.profile}));
+  warnings.insert(warnings.end(), parsed.warnings.begin(), parsed.warnings.end());
+  io.warn(warnings);
 
   PERSEUS_ASSIGN_OR_RETURN(auto watts, blocking_power(spec, ranks));
   PERSEUS_RETURN_IF_ERROR(check_lag_ranks(spec, ranks));
@@ -168,7 +200,7 @@ core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
                                                  .p2p_lag = spec.p2p_lag.value_or(core::Seconds(0)),
                                                  .edge_lag = spec.edge_lag}));
   const std::string fit = spec.fit.value_or("none");
-  return Inputs{std::move(spec), problem, problem, fit, std::move(parsed.warnings)};
+  return Inputs{std::move(spec), std::move(problem), fit, std::move(warnings)};
 }
 
 }  // namespace perseus::cli

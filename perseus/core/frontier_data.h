@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The durable form of a frontier: what solver/ makes, format/ stores, and solver/ resumes from. All corners of C(T),
-// and every now and then the whole state of the search (a checkpoint), from which a plan for any target between two
-// checkpoints follows by a short walk.
+// The durable form of a frontier: what solver/ makes, format/ stores, and solver/ resumes from. All corners
+// of C(T), and every now and then the whole state of the search (a checkpoint), from which a plan for any
+// target between two checkpoints follows by a short walk.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace perseus::core {
 
-/// Numbers of one exact frontier. Units: ticks of 2^time_exponent s, flows of 2^power_exponent W. A plain value;
-/// nothing here is validated (solver::Frontier::from_data does).
+/// Numbers of one exact frontier. Units: ticks of 2^time_exponent s, flows of 2^power_exponent W. A plain
+/// value; nothing here is validated (solver::Frontier::from_data does).
 struct FrontierData {
   /// One corner of C(T).
   struct Corner {
@@ -29,9 +29,9 @@ struct FrontierData {
 
   std::int32_t time_exponent = 0;
   std::int32_t power_exponent = 0;
-  bool to_t_max = false;     ///< the corners reach from T_min to T_max; else to T*
-  std::int64_t t_star = 0;   ///< ticks
-  std::int64_t t_max = 0;    ///< ticks
+  bool to_t_max = false;                ///< the corners reach from T_min to T_max; else to T*
+  std::int64_t t_star = 0;              ///< ticks
+  std::int64_t t_max = 0;               ///< ticks
   std::vector<Corner> corners;          ///< from slow to fast; the last is T_min
   std::vector<Checkpoint> checkpoints;  ///< from slow to fast; the first at or above the first corner
   friend bool operator==(const FrontierData&, const FrontierData&) = default;

@@ -52,7 +52,7 @@ bool fits_cell(std::string_view instruction) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
   const auto fits = [&](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '.'; };
   if (instruction.size() < 2 || instruction.size() > kMaxBytes) return false;
-  if (!is_letter(instruction.front()) || is_digit(instruction.back())) return false;
+  if (!is_letter(instruction.front()) || !is_letter(instruction.back())) return false;
   if (!std::ranges::all_of(instruction, fits)) return false;
   return std::ranges::find(kTaken, instruction) == kTaken.end() &&
          std::ranges::none_of(kNames, [&](const KindNames& kind) {

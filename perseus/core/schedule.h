@@ -59,8 +59,8 @@ struct Schedule {
 [[nodiscard]] std::string to_string(const Schedule& schedule, const Computation& computation);
 
 /// Whether a kOther of this name can be read back from its cell: 2 to 64 bytes of ASCII letters, digits, '_',
-/// '-' and '.', first a letter or '_', last no digit (the microbatch follows it), neither letter nor
-/// instruction of a kind, and not what PyTorch calls another action ("UNSHARD", "SEND_F", ...).
+/// '-' and '.', first and last a letter or '_' (the numbers of stage and microbatch stand beside it), neither
+/// letter nor instruction of a kind, and not what PyTorch calls another action ("UNSHARD", "SEND_F", ...).
 [[nodiscard]] bool fits_cell(std::string_view instruction);
 
 /// The text whose SHA-256 fences plans: version line, pp/tp/dp/virtual stages, then one line of cells per

@@ -39,10 +39,10 @@ Status check_insert(const Insert& insert, const std::set<std::uint32_t>& stages)
   if (!core::fits_cell(insert.instruction)) {
     return fail(
         ErrorCode::kInvalidInput,
-        fmt::format("instruction '{}' cannot be inserted: a name is 2 to 64 letters, digits, '_', '-' or "
-                    "'.', starts with a letter or '_', does not end in a digit and is not one of PyTorch's "
-                    "or ours for a computation",
-                    insert.instruction));
+        fmt::format(
+            "instruction '{}' cannot be inserted: a name is 2 to 64 letters, digits, '_', '-' or '.', "
+            "starts and ends with a letter or '_', and is not PyTorch's or ours for a computation",
+            insert.instruction));
   }
   if (stages.contains(insert.stage)) return {};
   return fail(ErrorCode::kInvalidInput,

@@ -69,7 +69,7 @@ std::string row_head(std::uint32_t rank, std::uint32_t ranks) {
 
 /// Columns left for cells; at least one cell's worth, however narrow the bound.
 std::size_t cell_columns(const Schedule& schedule, std::size_t width) {
-  if (width == 0) return std::numeric_limits<std::size_t>::max();
+  if (width == 0) return std::numeric_limits<std::size_t>::max() - 1;
   const std::size_t used = row_head(0, schedule.pipeline()).size();
   return width > used ? width - used : 0;
 }

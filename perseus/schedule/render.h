@@ -19,12 +19,12 @@ namespace perseus::schedule {
 
 /// How much is drawn.
 struct RenderOptions {
-  /// Columns of the widest line; 0 = no bound. 160 fits a wide terminal (assumed).
+  /// Columns of the widest rank's line; 0 = no bound. 160 fits a wide terminal (assumed).
   std::size_t width = 160;
   /// Above this many computations, or where the schedule cannot run, the orders are listed without times. The
   /// default is drawn in well under a second.
   std::size_t max_drawn = std::size_t{1} << 20;
-  UnitTimes times;
+  UnitTimes times = {};  ///< durations that are drawn
 };
 
 /// One line per rank under a head of what is shown; what does not fit the width is cut, and a last line says

@@ -10,11 +10,15 @@ namespace {
 
 constexpr std::uint32_t kSource = 0;
 constexpr std::uint32_t kSink = 1;
-std::uint32_t start_event(core::ComputationId i) { return 2 + 2 * i; }
-std::uint32_t end_event(core::ComputationId i) { return 3 + 2 * i; }
+std::uint32_t start_event(core::ComputationId i) {
+  return 2 + 2 * i;
+}
+std::uint32_t end_event(core::ComputationId i) {
+  return 3 + 2 * i;
+}
 
-/// An edge is dropped if a path of at most so many arcs implies it; looked for with at most so many steps. Measured
-/// on 1F1B: longer searches drop nothing more.
+/// An edge is dropped if a path of at most so many arcs implies it; looked for with at most so many steps.
+/// Measured on 1F1B: longer searches drop nothing more.
 constexpr int kPathArcs = 4;
 constexpr int kPathSteps = 64;
 /// Longest merged curve. Chains of computations with equal options stay short anyway: their slopes coincide.
@@ -127,8 +131,8 @@ void Contraction::shrink() {
     work_.pop_back();
     queued_[v] = false;
     if (gone_[v]) continue;
-    const bool changed =
-        drop_redundant(v) || merge_into_tail(v) || merge_into_head(v) || merge_biclique(v) || compose_series(v);
+    const bool changed = drop_redundant(v) || merge_into_tail(v) || merge_into_head(v) || merge_biclique(v) ||
+                         compose_series(v);
     if (changed) wake(v);
   }
 }
@@ -224,7 +228,8 @@ bool Contraction::merge_biclique(std::uint32_t event) {
   std::vector<std::uint32_t> tails;
   for (const ArcId a : in_[heads.front()]) tails.push_back(arcs_[a].tail);
   std::ranges::sort(tails);
-  const auto ends_are = [&](const std::vector<ArcId>& list, bool want_heads, const std::vector<std::uint32_t>& want) {
+  const auto ends_are = [&](const std::vector<ArcId>& list, bool want_heads,
+                            const std::vector<std::uint32_t>& want) {
     if (list.size() != want.size()) return false;
     std::vector<std::uint32_t> got;
     for (const ArcId a : list) {

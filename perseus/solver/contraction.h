@@ -42,8 +42,8 @@ class Contraction {
   bool compose_series(std::uint32_t event);
 
   [[nodiscard]] bool implied(ArcId edge) const;
-  [[nodiscard]] bool reaches(std::uint32_t from, std::uint32_t to, std::int64_t least, ArcId without, int depth,
-                             int& budget) const;
+  [[nodiscard]] bool reaches(std::uint32_t from, std::uint32_t to, std::int64_t least, ArcId without,
+                             int depth, int& budget) const;
   /// `gone` happens `offset` after `kept` from now on; its arcs move.
   void merge(std::uint32_t gone, std::uint32_t kept, std::int64_t offset);
 

@@ -7,7 +7,8 @@
 
 namespace perseus::solver {
 
-/// The cheapest share of the first of two arcs in series: both pass their segments in the order of falling slopes.
+/// The cheapest share of the first of two arcs in series: both pass their segments in the order of falling
+/// slopes.
 std::int64_t Expansion::first_share(const Series& series, std::int64_t span) const {
   const auto t1 = curves_.times(series.first);
   const auto s1 = curves_.slopes(series.first);
@@ -58,7 +59,8 @@ core::Result<Expansion::Detail> Expansion::expand(const core::Problem& problem, 
 
   Detail detail;
   detail.duration.resize(problem.size());
-  for (core::ComputationId i = 0; i < problem.size(); ++i) detail.duration[i] = time[3 + 2 * i] - time[2 + 2 * i];
+  for (core::ComputationId i = 0; i < problem.size(); ++i)
+    detail.duration[i] = time[3 + 2 * i] - time[2 + 2 * i];
 
   core::Certificate& certificate = detail.certificate;
   certificate.unit_exponent = scaled.power_exponent;
@@ -71,7 +73,8 @@ core::Result<Expansion::Detail> Expansion::expand(const core::Problem& problem, 
   }
   const std::vector<std::int64_t> routed = route(pipeline, tight, certificate.computation);
   if (routed.size() != edges.size()) {
-    return core::fail(core::ErrorCode::kInternal, "the flow of an optimum could not be routed over the edges");
+    return core::fail(core::ErrorCode::kInternal,
+                      "the flow of an optimum could not be routed over the edges");
   }
   std::vector<bool> fed(problem.size(), false);
   for (core::EdgeId e = 0; e < edges.size(); ++e) {

@@ -20,7 +20,8 @@ using core::Seconds;
 
 /// Work between two checkpoints (Walk::work): about 0.2 ms on the reference machine of bench/.
 constexpr std::uint64_t kCheckpointWork = 100'000;
-/// Numbers that all checkpoints together may hold; beyond it every second one is dropped and the spacing doubles.
+/// Numbers that all checkpoints together may hold; beyond it every second one is dropped and the spacing
+/// doubles.
 constexpr std::size_t kCheckpointNumbers = std::size_t{8} << 20;
 
 /// A problem made ready for the search.
@@ -40,7 +41,9 @@ FrontierData::Checkpoint to_checkpoint(Optimum optimum) {
   return {std::move(optimum.node_time), std::move(optimum.arc_flow), std::move(optimum.sink_side)};
 }
 
-Optimum from_checkpoint(const FrontierData::Checkpoint& c) { return {c.node_time, c.arc_flow, c.sink_side}; }
+Optimum from_checkpoint(const FrontierData::Checkpoint& c) {
+  return {c.node_time, c.arc_flow, c.sink_side};
+}
 
 /// Walks and records.
 class Recorder {
@@ -80,7 +83,8 @@ class Recorder {
       data_.t_star = walk.time();
     }
     if (!data_.to_t_max && !star_known_) return;
-    const bool corner = data_.corners.empty() || walk.at_minimum() || walk.slope() != data_.corners.back().slope;
+    const bool corner =
+        data_.corners.empty() || walk.at_minimum() || walk.slope() != data_.corners.back().slope;
     if (corner) add_corner({walk.time(), walk.slope()});
     if (data_.checkpoints.empty() || (walk.work() - last_checkpoint_ >= spacing_ && !walk.at_minimum())) {
       add_checkpoint(walk);
@@ -88,7 +92,8 @@ class Recorder {
   }
 
   void add_corner(FrontierData::Corner corner) {
-    // Settling one instant may end at the minimum without a step below it: the corner above it is then T_min itself.
+    // Settling one instant may end at the minimum without a step below it: the corner above it is then T_min
+    // itself.
     if (!data_.corners.empty() && data_.corners.back().time == corner.time) data_.corners.pop_back();
     data_.corners.push_back(corner);
   }
@@ -138,10 +143,11 @@ struct Frontier::State {
   core::ExactTime exact_t_min;
 
   [[nodiscard]] core::Result<Relaxed> expand(const Optimum& optimum, Seconds target) const {
-    PERSEUS_ASSIGN_OR_RETURN(
-        Expansion::Detail detail,
-        prepared.contracted.expansion.expand(prepared.problem, prepared.scaled, optimum.node_time, optimum.arc_flow));
-    return Relaxed{target, prepared.scaled.time_exponent, std::move(detail.duration), std::move(detail.certificate)};
+    PERSEUS_ASSIGN_OR_RETURN(Expansion::Detail detail,
+                             prepared.contracted.expansion.expand(prepared.problem, prepared.scaled,
+                                                                  optimum.node_time, optimum.arc_flow));
+    return Relaxed{target, prepared.scaled.time_exponent, std::move(detail.duration),
+                   std::move(detail.certificate)};
   }
 };
 
@@ -156,15 +162,18 @@ core::ExactTime exact_t_min(const core::Problem& problem) {
 core::Result<Frontier> Frontier::solve(const core::Problem& problem, const SolveOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
   FrontierData data = Recorder(prepared, options).run();
-  return Frontier(std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
+  return Frontier(
+      std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
 }
 
 core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::FrontierData data) {
   PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
   const auto refuse = [](std::string_view what) {
-    return core::fail(ErrorCode::kInvalidInput, fmt::format("the stored frontier does not fit its problem: {}", what));
+    return core::fail(ErrorCode::kInvalidInput,
+                      fmt::format("the stored frontier does not fit its problem: {}", what));
   };
-  if (data.time_exponent != prepared.scaled.time_exponent || data.power_exponent != prepared.scaled.power_exponent) {
+  if (data.time_exponent != prepared.scaled.time_exponent ||
+      data.power_exponent != prepared.scaled.power_exponent) {
     return refuse("its units are others");
   }
   if (data.corners.empty() || data.checkpoints.empty()) return refuse("it is empty");
@@ -183,16 +192,31 @@ core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::F
   if (data.checkpoints.front().node_time[network.sink] < data.corners.front().time) {
     return refuse("its checkpoints do not cover its range");
   }
-  return Frontier(std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
+  return Frontier(
+      std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
 }
 
-const core::Problem& Frontier::problem() const { return state_->prepared.problem; }
-Seconds Frontier::t_min() const { return state_->exact_t_min.ceil_seconds(); }
-Seconds Frontier::t_star() const { return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_star)); }
-Seconds Frontier::t_max() const { return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_max)); }
-Range Frontier::range() const { return state_->data.to_t_max ? Range::kTMax : Range::kTStar; }
-std::size_t Frontier::breakpoint_count() const { return state_->data.corners.size(); }
-const core::FrontierData& Frontier::data() const { return state_->data; }
+const core::Problem& Frontier::problem() const {
+  return state_->prepared.problem;
+}
+Seconds Frontier::t_min() const {
+  return state_->exact_t_min.ceil_seconds();
+}
+Seconds Frontier::t_star() const {
+  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_star));
+}
+Seconds Frontier::t_max() const {
+  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_max));
+}
+Range Frontier::range() const {
+  return state_->data.to_t_max ? Range::kTMax : Range::kTStar;
+}
+std::size_t Frontier::breakpoint_count() const {
+  return state_->data.corners.size();
+}
+const core::FrontierData& Frontier::data() const {
+  return state_->data;
+}
 
 std::vector<Breakpoint> Frontier::breakpoints() const {
   const Prepared& p = state_->prepared;
@@ -201,7 +225,8 @@ std::vector<Breakpoint> Frontier::breakpoints() const {
   // C at the first checkpoint from its spans, from there on by the slopes.
   const FrontierData::Checkpoint& first = state_->data.checkpoints.front();
   Int128 cost = 0;
-  for (const Arc& a : network.arcs) cost += network.curves.cost(a.curve, first.node_time[a.head] - first.node_time[a.tail]);
+  for (const Arc& a : network.arcs)
+    cost += network.curves.cost(a.curve, first.node_time[a.head] - first.node_time[a.tail]);
   std::vector<Breakpoint> all;
   all.reserve(corners.size());
   for (std::size_t i = 0; i < corners.size(); ++i) {
@@ -218,8 +243,9 @@ core::Result<Relaxed> Frontier::at(Seconds target) const {
   // Beyond the longest makespan of any problem all targets are alike, and ExactTime holds no more.
   constexpr Seconds kLongest{1.6e13};
   if (!(target >= Seconds(0)) || core::ExactTime(std::min(target, kLongest)) < state_->exact_t_min) {
-    return core::fail(ErrorCode::kInfeasible, fmt::format("target time {} s is below the least iteration time {} s",
-                                                          target.value(), t_min().value()));
+    return core::fail(ErrorCode::kInfeasible,
+                      fmt::format("target time {} s is below the least iteration time {} s", target.value(),
+                                  t_min().value()));
   }
   const Network& network = state_->prepared.contracted.network;
   const FrontierData& data = state_->data;

@@ -2,11 +2,11 @@
 //
 // Internal to solver/: the event network of a problem, made small before the search, and the way back.
 //
-// Every computation has a start and an end event; a computation is an arc between them, a precedence edge an arc
-// with the one point t = lag. Source and sink are events too. Many events move together in every optimum
-// (an event whose only in-arc is an edge happens as early as it can; two ends that both precede the same two starts
-// are one moment of the steady state), and computations in series are one arc with the cheapest shares of its
-// span. Contraction does these; Expansion undoes them exactly.
+// Every computation has a start and an end event; a computation is an arc between them, a precedence edge an
+// arc with the one point t = lag. Source and sink are events too. Many events move together in every optimum
+// (an event whose only in-arc is an edge happens as early as it can; two ends that both precede the same two
+// starts are one moment of the steady state), and computations in series are one arc with the cheapest shares
+// of its span. Contraction does these; Expansion undoes them exactly.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,8 @@ struct Arc {
   CurveId curve = 0;
 };
 
-/// The contracted network. Nodes are numbered by their earliest time, so arcs mostly lead to near, higher numbers.
+/// The contracted network. Nodes are numbered by their earliest time, so arcs mostly lead to near, higher
+/// numbers.
 struct Network {
   std::uint32_t nodes = 0;
   NodeId source = 0;
@@ -42,8 +43,8 @@ struct Network {
 /// How original events and computations follow from the contracted network.
 class Expansion {
  public:
-  /// Spans of all computations and their flows, from the times of the nodes and the flows of the arcs of an optimum.
-  /// Edge flows are routed on edges without slack.
+  /// Spans of all computations and their flows, from the times of the nodes and the flows of the arcs of an
+  /// optimum. Edge flows are routed on edges without slack.
   struct Detail {
     std::vector<std::int64_t> duration;
     core::Certificate certificate;
@@ -70,9 +71,10 @@ class Expansion {
   [[nodiscard]] std::int64_t first_share(const Series& series, std::int64_t span) const;
   [[nodiscard]] std::vector<std::int64_t> event_times(std::span<const std::int64_t> node_time) const;
 
-  Curves curves_;                   ///< those of the series' parts
-  std::vector<Anchor> anchor_;      ///< per event of the original network; itself: a live node or a series' middle
-  std::vector<NodeId> node_;        ///< per event: its number in the contracted network, or kNoNode
+  Curves curves_;  ///< those of the series' parts
+  std::vector<Anchor>
+      anchor_;                ///< per event of the original network; itself: a live node or a series' middle
+  std::vector<NodeId> node_;  ///< per event: its number in the contracted network, or kNoNode
   std::vector<ArcId> live_arc_;     ///< per contracted arc: the working arc that it was
   std::vector<Series> series_;      ///< in the order in which they were made
   std::uint32_t working_arcs_ = 0;  ///< computations (equal ids), edges, source, sink and series arcs

@@ -10,11 +10,12 @@ using core::ComputationId;
 using core::Edge;
 using core::EdgeId;
 
-/// A transport problem: ends of computations supply, starts demand. Vertex i is the end of computation i, vertex
-/// n + i its start.
+/// A transport problem: ends of computations supply, starts demand. Vertex i is the end of computation i,
+/// vertex n + i its start.
 class Transport {
  public:
-  Transport(const core::Pipeline& pipeline, const std::vector<bool>& open, std::span<const std::int64_t> computation)
+  Transport(const core::Pipeline& pipeline, const std::vector<bool>& open,
+            std::span<const std::int64_t> computation)
       : edges_(pipeline.edges()), open_(open), n_(pipeline.size()), left_(2 * std::size_t{n_}, 0) {
     flow_.assign(edges_.size(), 0);
     degree_.assign(left_.size(), 0);

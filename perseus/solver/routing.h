@@ -11,10 +11,10 @@
 
 namespace perseus::solver {
 
-/// Sends what leaves each computation over `open` edges (those without slack) to where it is wanted. `computation`
-/// holds the flow through each; sources and sinks of the DAG deal with the outside. Answers the flow per edge,
-/// or an empty vector if it cannot be done. Edges of a part without cycles have one solution, found by peeling
-/// ends with one open edge; on cycles any split is taken and mended by augmenting paths.
+/// Sends what leaves each computation over `open` edges (those without slack) to where it is wanted.
+/// `computation` holds the flow through each; sources and sinks of the DAG deal with the outside. Answers the
+/// flow per edge, or an empty vector if it cannot be done. Edges of a part without cycles have one solution,
+/// found by peeling ends with one open edge; on cycles any split is taken and mended by augmenting paths.
 [[nodiscard]] std::vector<std::int64_t> route(const core::Pipeline& pipeline, const std::vector<bool>& open,
                                               std::span<const std::int64_t> computation);
 

@@ -13,8 +13,8 @@ using core::ComputationId;
 using core::ErrorCode;
 using core::Problem;
 
-/// Bits of the largest makespan and of the sum of all steepest slopes. One bit below the types' limits is left for
-/// rounding: at most 2^25 paths' members are rounded up by less than a tick each.
+/// Bits of the largest makespan and of the sum of all steepest slopes. One bit below the types' limits is
+/// left for rounding: at most 2^25 paths' members are rounded up by less than a tick each.
 constexpr int kTimeBits = 61;
 constexpr int kFlowBits = 60;
 /// 2^-82 s divides every time of a profile (core/exact_time.h): finer ticks give nothing.
@@ -33,8 +33,8 @@ std::int64_t ticks_up(core::Seconds t, int exponent) {
 }
 
 /// Lower-left hull of one option set: rising times, falling costs, rising slopes.
-std::vector<RealPoint> hull(const Problem& problem, std::span<const core::Option> options, core::Watts blocking,
-                            int exponent) {
+std::vector<RealPoint> hull(const Problem& problem, std::span<const core::Option> options,
+                            core::Watts blocking, int exponent) {
   std::vector<RealPoint> points;
   points.reserve(options.size());
   for (const core::Option& o : options) {
@@ -67,11 +67,13 @@ long double slope_watts(const RealPoint& a, const RealPoint& b, int time_exponen
 }
 
 /// Whole slopes; points whose slopes become equal or zero are merged away.
-CurveId add_curve(Curves& curves, const std::vector<RealPoint>& points, int time_exponent, int power_exponent) {
+CurveId add_curve(Curves& curves, const std::vector<RealPoint>& points, int time_exponent,
+                  int power_exponent) {
   std::vector<std::int64_t> times{points.front().time};
   std::vector<std::int64_t> slopes;
   for (std::size_t k = 0; k + 1 < points.size(); ++k) {
-    const long double units = std::ldexp(slope_watts(points[k], points[k + 1], time_exponent), -power_exponent);
+    const long double units =
+        std::ldexp(slope_watts(points[k], points[k + 1], time_exponent), -power_exponent);
     std::int64_t slope = std::llround(units);
     if (!slopes.empty()) slope = std::min(slope, slopes.back());
     if (slope <= 0) break;
@@ -178,17 +180,19 @@ core::Result<Scaled> scale(const Problem& problem) {
   long double steepest_sum = 0;
   long double least_cost = 0;
   for (std::uint32_t set = 0; set < problem.option_set_count(); ++set) {
-    hulls.push_back(hull(problem, problem.option_set(set), problem.blocking_power(rank[set]), scaled.time_exponent));
+    hulls.push_back(
+        hull(problem, problem.option_set(set), problem.blocking_power(rank[set]), scaled.time_exponent));
     const auto& h = hulls.back();
     if (h.size() > 1) steepest_sum += uses[set] * slope_watts(h[0], h[1], scaled.time_exponent);
     least_cost += uses[set] * h.back().cost;
   }
   scaled.power_exponent = std::max(exponent_of(steepest_sum) - kFlowBits, kFinestPower);
   if (scaled.power_exponent > kCoarsestPower) {
-    return core::fail(ErrorCode::kOverflow,
-                      fmt::format("the steepest power slopes of all computations sum to {:.3g} W; exact arithmetic "
-                                  "holds {:.3g} W (are two options nearly equal in time?)",
-                                  static_cast<double>(steepest_sum), std::ldexp(1.0, kFlowBits + kCoarsestPower)));
+    return core::fail(
+        ErrorCode::kOverflow,
+        fmt::format("the steepest power slopes of all computations sum to {:.3g} W; exact arithmetic "
+                    "holds {:.3g} W (are two options nearly equal in time?)",
+                    static_cast<double>(steepest_sum), std::ldexp(1.0, kFlowBits + kCoarsestPower)));
   }
   for (const auto& h : hulls) add_curve(scaled.curves, h, scaled.time_exponent, scaled.power_exponent);
 
@@ -196,8 +200,9 @@ core::Result<Scaled> scale(const Problem& problem) {
   scaled.lag.resize(edges);
   for (core::EdgeId e = 0; e < edges; ++e) scaled.lag[e] = ticks_up(problem.lag(e), scaled.time_exponent);
   const double blocking = std::ldexp(problem.total_blocking_power().value(), -scaled.power_exponent);
-  scaled.total_blocking =
-      blocking >= static_cast<double>(kFlowLimit) ? kFlowLimit : static_cast<std::int64_t>(std::floor(blocking));
+  scaled.total_blocking = blocking >= static_cast<double>(kFlowLimit)
+                              ? kFlowLimit
+                              : static_cast<std::int64_t>(std::floor(blocking));
   scaled.least_cost = core::Joules(static_cast<double>(least_cost));
   return scaled;
 }

@@ -61,14 +61,16 @@ void Walk::place(ArcId a, std::int64_t span, std::int64_t flow) {
   state.point = static_cast<std::uint32_t>(above - point_time_.begin()) - 1;
   state.at_point = point_time_[state.point] == span;
   const std::int64_t least = point_slope_[state.point];
-  const std::int64_t most = !state.at_point               ? least
+  const std::int64_t most = !state.at_point              ? least
                             : state.point == state.first ? kUnlimited
                                                          : point_slope_[state.point - 1];
   residual_[2 * a] = most - flow;
   residual_[2 * a + 1] = flow - least;
 }
 
-std::int64_t Walk::flow_of(ArcId a) const { return point_slope_[arc_[a].point] + residual_[2 * a + 1]; }
+std::int64_t Walk::flow_of(ArcId a) const {
+  return point_slope_[arc_[a].point] + residual_[2 * a + 1];
+}
 
 void Walk::push_event(std::int64_t clock, ArcId a) {
   arc_[a].event = clock;
@@ -124,11 +126,13 @@ void Walk::settle_instant() {
   while (!open_.empty() && !at_minimum_) {
     const Dart d = open_.back();
     open_.pop_back();
-    while (!at_minimum_ && residual_[d] > 0 && side_[from(d)] == kSourceSide && side_[to(d)] == kSinkSide) resolve(d);
+    while (!at_minimum_ && residual_[d] > 0 && side_[from(d)] == kSourceSide && side_[to(d)] == kSinkSide)
+      resolve(d);
   }
   if (at_minimum_) return;
   for (const NodeId v : dirty_) {
-    for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) refresh(incident_[i].dart / 2);
+    for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i)
+      refresh(incident_[i].dart / 2);
   }
   for (const ArcId a : touched_) refresh(a);
   dirty_.clear();
@@ -190,7 +194,8 @@ bool Walk::climb(NodeId v) {
   }
 }
 
-/// Makes w a child of `parent`, and every node from w on towards the search's beginning a child of the one before.
+/// Makes w a child of `parent`, and every node from w on towards the search's beginning a child of the one
+/// before.
 template <Walk::Side side>
 void Walk::adopt(NodeId w, NodeId parent, Dart dart, NodeId until) {
   while (true) {
@@ -204,8 +209,9 @@ void Walk::adopt(NodeId w, NodeId parent, Dart dart, NodeId until) {
   }
 }
 
-/// Whether a residual path joins v and its side's root, within the side. If so the tree holds it afterwards; if
-/// not, met_ holds every node of the side that has a residual path to v (source side) or from v (sink side).
+/// Whether a residual path joins v and its side's root, within the side. If so the tree holds it afterwards;
+/// if not, met_ holds every node of the side that has a residual path to v (source side) or from v (sink
+/// side).
 template <Walk::Side side>
 bool Walk::find_root(NodeId start) {
   const NodeId root = side == kSourceSide ? network_.source : network_.sink;
@@ -240,7 +246,8 @@ bool Walk::find_root(NodeId start) {
   return false;
 }
 
-/// Moves all of met_ to the other side. They hang below `next` there by `dart` and by the way the search came.
+/// Moves all of met_ to the other side. They hang below `next` there by `dart` and by the way the search
+/// came.
 template <Walk::Side side>
 void Walk::flip_searched(NodeId next, Dart dart) {
   const Side other = side == kSourceSide ? kSinkSide : kSourceSide;

@@ -2,16 +2,16 @@
 //
 // Internal to solver/: the parametric walk along the frontier, from slow to fast.
 //
-// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil complementary
-// slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an arc that crosses
-// the cut reaches a point of its curve, which opens a residual dart from S to T. It is resolved by augmenting the
-// flow (if the source reaches its tail and its head reaches the sink) or by moving the part that is cut off from its
-// root to the other side. Roots are found through two trees of parent pointers that are mended only when a
-// question about them is asked.
+// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil
+// complementary slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an
+// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. It is
+// resolved by augmenting the flow (if the source reaches its tail and its head reaches the sink) or by moving
+// the part that is cut off from its root to the other side. Roots are found through two trees of parent
+// pointers that are mended only when a question about them is asked.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "perseus/solver/network.h"
@@ -20,9 +20,9 @@ namespace perseus::solver {
 
 /// An optimum: all that is needed to go on from it. Sizes: nodes, arcs, nodes.
 struct Optimum {
-  std::vector<std::int64_t> node_time;   ///< ticks; the source at 0, the sink at the iteration time
+  std::vector<std::int64_t> node_time;  ///< ticks; the source at 0, the sink at the iteration time
   std::vector<std::int64_t> arc_flow;
-  std::vector<bool> sink_side;           ///< a cut without residual darts from its source to its sink side
+  std::vector<bool> sink_side;  ///< any cut; best one without residual darts from its source to its sink side
 };
 
 /// Counts of what the walk did; for bench/ and docs/.
@@ -59,13 +59,13 @@ class Walk {
   static constexpr Dart kNoDart = 0xffffffff;
 
   struct Node {
-    std::int64_t potential = 0;   ///< time; on the sink side plus clock_
-    NodeId parent = 0;            ///< next node towards the side's root
-    Dart parent_dart = kNoDart;   ///< source side: parent -> node; sink side: node -> parent
+    std::int64_t potential = 0;  ///< time; on the sink side plus clock_
+    NodeId parent = 0;           ///< next node towards the side's root
+    Dart parent_dart = kNoDart;  ///< source side: parent -> node; sink side: node -> parent
   };
   struct ArcState {
-    std::int64_t event = 0;     ///< clock of its next event, if it has one
-    std::uint32_t point = 0;    ///< index into the pool: the point it is at, or the one left of its segment
+    std::int64_t event = 0;   ///< clock of its next event, if it has one
+    std::uint32_t point = 0;  ///< index into the pool: the point it is at, or the one left of its segment
     std::uint32_t first = 0, last = 0;  ///< the curve's points in the pool
     bool at_point = false;
     bool has_event = false;
@@ -113,31 +113,33 @@ class Walk {
   std::vector<std::uint8_t> side_;
   std::vector<std::uint32_t> first_incident_;
   std::vector<Incident> incident_;
-  std::vector<NodeId> ends_;             ///< per dart: where it leads
-  std::vector<std::int64_t> residual_;   ///< per dart
+  std::vector<NodeId> ends_;            ///< per dart: where it leads
+  std::vector<std::int64_t> residual_;  ///< per dart
   std::vector<ArcState> arc_;
-  std::vector<Event> heap_;              ///< least clock first; outdated ones are dropped when they surface
+  std::vector<Event> heap_;  ///< least clock first; outdated ones are dropped when they surface
 
-  std::vector<Dart> open_;               ///< residual darts that may lead from S to T
-  std::vector<NodeId> dirty_;            ///< nodes that changed sides in this instant
-  std::vector<ArcId> touched_;           ///< arcs that reached a point in this instant
+  std::vector<Dart> open_;      ///< residual darts that may lead from S to T
+  std::vector<NodeId> dirty_;   ///< nodes that changed sides in this instant
+  std::vector<ArcId> touched_;  ///< arcs that reached a point in this instant
 
-  // A search: nodes that are known to have no root (yet), and from each the dart towards where the search began.
-  std::vector<std::uint32_t> seen_;      ///< per node: the search that met it last
+  // A search: nodes that are known to have no root (yet), and from each the dart towards where the search
+  // began.
+  std::vector<std::uint32_t> seen_;  ///< per node: the search that met it last
   std::uint32_t search_ = 0;
   std::vector<NodeId> met_;
-  std::vector<Dart> towards_;            ///< per node
+  std::vector<Dart> towards_;  ///< per node
   std::vector<Dart> path_;
 
   std::uint64_t work_ = 0;
   WalkCounts counts_;
 };
 
-/// Complementary slackness, conservation and the cut of an optimum: nothing that passes can make the walk fail.
+/// Complementary slackness and conservation of an optimum: nothing that passes can make the walk fail.
 /// Answers what is wrong, or an empty text.
 [[nodiscard]] std::string check_optimum(const Network& network, const Optimum& optimum);
 
-/// The optimum at the slowest time that pays: every computation at its least cost, no flow. Its time is T_max.
+/// The optimum at the slowest time that pays: every computation at its least cost, no flow. Its time is
+/// T_max.
 [[nodiscard]] Optimum slowest_optimum(const Network& network);
 
 }  // namespace perseus::solver

@@ -118,11 +118,6 @@ def write_golden(folder: pathlib.Path, max_pp: int) -> int:
             ranks = torch_orders.order(name, pipeline, microbatches, virtual_stages)
             file = folder / f"{name}-pp{pipeline}-m{microbatches}-v{virtual_stages}.csv"
             file.write_text(torch_orders.csv_text(ranks))
-    (folder / "README.md").write_text(
-        "# Orders recorded from PyTorch\n\n"
-        f"Written by `tests/torch/compare_schedules.py --write-golden` with torch {torch.__version__} on "
-        f"{datetime.date.today().isoformat()};\nhow each order is taken stands in `tests/torch/torch_orders.py`. "
-        "`NAME-ppP-mM-vV.csv` are whole schedules,\n`orders.sha256` fences the rest of the grid.\n")
     return 0
 
 
