@@ -122,8 +122,9 @@ class FrontierPlot {
     this.drawTimeMark(data.t_min_s, "T_min");
     this.drawTimeMark(data.t_star_s, "T*");
     this.drawPoints();
+    const measures = this.reserveMeasures(point);
     this.drawBaselines(0, 1);
-    this.drawMeasures(point);
+    if (measures) this.drawMeasures(point, measures);
     this.drawBaselines(1, data.baselines.length);
     this.root.append(svg("circle", {class: "chosen-dot", cx: this.x(point.time_s), cy: this.y(point.energy_j), r: 6.5}));
     this.root.addEventListener("pointermove", (event) => this.hover(event));
@@ -197,26 +198,36 @@ class FrontierPlot {
     }
   }
 
-  /** From all-max to the chosen point: first the change in time, then the change in energy. */
-  drawMeasures(/** @type {FrontierPoint} */ point) {
+  /**
+   * Where the lines from all-max to the chosen point run: first the change in time, then the change in energy. Null
+   * where the energies are too near each other to show. Keeps labels off the lines.
+   * @param {FrontierPoint} point
+   */
+  reserveMeasures(point) {
     const {allMax} = this.report;
     const from = {x: this.x(allMax.time_s), y: this.y(allMax.energy_j)};
     const to = {x: this.x(point.time_s), y: this.y(point.energy_j)};
-    if (to.y < from.y + 30) return;
+    if (to.y < from.y + 30) return null;
+    this.labels.taken.push({x: Math.min(from.x, to.x), y: from.y - 4, width: Math.abs(to.x - from.x), height: 8},
+      {x: to.x - 5, y: from.y, width: 10, height: to.y - from.y});
+    return {from, to};
+  }
+
+  /** @param {FrontierPoint} point @param {{from: {x: number, y: number}, to: {x: number, y: number}}} lines */
+  drawMeasures(point, {from, to}) {
+    const {allMax} = this.report;
     const saving = signedPercent(point.energy_j / allMax.energy_j - 1);
     this.root.append(svg("path", {class: "measure", d: `M${from.x} ${from.y}L${to.x} ${from.y}L${to.x} ${to.y - 14}`}),
       svg("path", {class: "measure-head", d: `M${to.x - 5} ${to.y - 17}h10l-5 9z`}));
-    this.labels.taken.push({x: Math.min(from.x, to.x), y: from.y - 5, width: Math.abs(to.x - from.x), height: 10},
-      {x: to.x - 5, y: from.y, width: 10, height: to.y - from.y});
     const isEqual = Math.abs(point.time_s / allMax.time_s - 1) < 5e-4;
     this.measureText(isEqual && !this.isNarrow ? `${saving} energy at equal time` : `${saving}${this.isNarrow ? "" : " energy"}`,
       to.x, (from.y + to.y) / 2 + 6, 17);
-    if (Math.abs(to.x - from.x) > 60) {
-      const text = `${signedPercent(point.time_s / allMax.time_s - 1)} time`;
-      this.root.append(svg("text", {class: "measure-text small", x: (from.x + to.x) / 2, y: from.y - 8, "text-anchor": "middle"}, text));
-      const width = this.labels.width(text, 13, true);
-      this.labels.taken.push({x: (from.x + to.x - width) / 2, y: from.y - 22, width, height: 18});
-    }
+    const text = `${signedPercent(point.time_s / allMax.time_s - 1)} time`;
+    const width = this.labels.width(text, 13, true);
+    const box = {x: (from.x + to.x - width) / 2, y: from.y - 22, width, height: 18};
+    if (Math.abs(to.x - from.x) < width + 12 || !this.labels.isFree(box)) return;
+    this.root.append(svg("text", {class: "measure-text small", x: (from.x + to.x) / 2, y: from.y - 8, "text-anchor": "middle"}, text));
+    this.labels.taken.push(box);
   }
 
   /** Beside the vertical measure, on the side that has room. @param {string} text @param {number} x @param {number} y @param {number} size */

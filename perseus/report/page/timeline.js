@@ -193,19 +193,21 @@ class TimelinePlot {
         c.fillStyle = shade.css;
         const width = right - x;
         c.fillRect(x, bottom - tall, width > 3 ? width - 0.75 : Math.max(width, LEAST_BLOCK), tall);
-        if (width > 20 && tall > 13) this.drawBlockName(i, x, width, bottom - tall / 2, shade.isLight);
+        if (width > 20 && tall > 13) this.drawBlockName(i, x, right, bottom - tall / 2, shade.isLight);
       }
     }
   }
 
-  /** @param {number} i @param {number} x @param {number} width @param {number} y @param {boolean} isLight */
-  drawBlockName(i, x, width, y, isLight) {
+  /** In the middle of what is visible of the block. @param {number} i @param {number} x @param {number} right @param {number} y @param {boolean} isLight */
+  drawBlockName(i, x, right, y, isLight) {
     const c = this.context;
     const name = this.dag.shortName(i);
-    if (c.measureText(name).width > width - 6) return;
+    const from = Math.max(x, this.left);
+    const to = Math.min(right, this.width);
+    if (c.measureText(name).width > to - from - 6) return;
     c.fillStyle = isLight ? "rgb(20 24 28 / 82%)" : "rgb(255 255 255 / 92%)";
     c.textBaseline = "middle";
-    c.fillText(name, x + width / 2, y);
+    c.fillText(name, (from + to) / 2, y);
     c.textBaseline = "alphabetic";
   }
 
