@@ -17,7 +17,7 @@ namespace perseus::cli {
 
 /// Raw text of the flags; absent = not given.
 struct InputFlags {
-  std::string job_file;
+  std::optional<std::string> job_file;
   core::JobSpec spec;                         ///< numbers and names
   std::optional<std::string> blocking_power;  ///< "85" or "0:85,1:90,..."
   std::optional<std::string> p2p_lag;         ///< "0.001" or "0.001,0>1:0.002,..."

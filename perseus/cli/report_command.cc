@@ -65,20 +65,18 @@ class ReportCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const Analysis analysis,
                              analyse(inputs, {solver::Range::kTMax, solver::Range::kTStar, points_}, io));
     const solver::Frontier& frontier = analysis.solved.frontier;
-    report::ReportInputs content{
-        .problem = problem,
-        .title = title_.empty() ? default_title(inputs) : title_,
-        .profile_name = std::filesystem::path(*inputs.spec.profile).filename().string(),
-        .provenance = "Predicted from the profile by the exact planner; nothing was run.",
-        .fit = inputs.fit,
-        .all_max = analysis.all_max.choice,
-        .t_min = frontier.t_min(),
-        .t_star = frontier.t_star(),
-        .t_max = frontier.t_max(),
-        .solver_time = analysis.solved.seconds,
-        .breakpoints = frontier.breakpoint_count(),
-        .facts = {},
-        .warnings = inputs.warnings};
+    report::ReportInputs content(problem);
+    content.title = title_.empty() ? default_title(inputs) : title_;
+    content.profile_name = std::filesystem::path(*inputs.spec.profile).filename().string();
+    content.provenance = "Predicted from the profile by the exact planner; nothing was run.";
+    content.fit = inputs.fit;
+    content.all_max = analysis.all_max.choice;
+    content.t_min = frontier.t_min();
+    content.t_star = frontier.t_star();
+    content.t_max = frontier.t_max();
+    content.solver_time = analysis.solved.seconds;
+    content.breakpoints = frontier.breakpoint_count();
+    content.warnings = inputs.warnings;
     for (const core::Plan& plan : analysis.plans) {
       content.points.push_back({plan, marginal_power(problem, *plan.certificate)});
       content.curve.push_back({plan.target_time, plan.lower_bound});

@@ -11,9 +11,10 @@ namespace perseus::format {
 namespace {
 
 TEST(Quoted, ShowsUntrustedTextOnOneLine) {
-  EXPECT_EQ(quoted("plain"), R"("plain")");
-  EXPECT_EQ(quoted("a\n\t\"\\\x01\x7f"), R"("a\n\t\"\\\u0001\u007f")");
-  EXPECT_EQ(quoted("\xc3\xa9\xff"), "\"\xc3\xa9\\xff\"");
+  using std::string_view_literals::operator""sv;
+  EXPECT_EQ(quoted("plain"sv), R"("plain")");
+  EXPECT_EQ(quoted("a\n\t\"\\\x01\x7f"sv), R"("a\n\t\"\\\u0001\u007f")");
+  EXPECT_EQ(quoted("\xc3\xa9\xff"sv), "\"\xc3\xa9\\xff\"");
   EXPECT_EQ(quoted(std::string(100, 'x')), '"' + std::string(60, 'x') + "...\"");
 }
 

@@ -250,4 +250,8 @@ std::string write_zeus_schedule(const core::Problem& problem, const core::Plan& 
   return write_zeus_schedule(out);
 }
 
+core::Result<ZeusSchedule> parse_zeus_schedule(std::string_view bytes, std::string source) {
+  return ZeusReader(bytes, std::move(source)).read();
+}
+
 }  // namespace perseus::format
