@@ -14,7 +14,8 @@ constexpr int kMantissaBits = std::numeric_limits<double>::digits;
 
 ExactTime::ExactTime(Seconds t) {
   int exponent = 0;
-  const double fraction = std::frexp(t.value(), &exponent);  // t = fraction * 2^exponent, |fraction| in [0.5, 1)
+  const double fraction =
+      std::frexp(t.value(), &exponent);  // t = fraction * 2^exponent, |fraction| in [0.5, 1)
   const auto mantissa = static_cast<Units>(std::ldexp(fraction, kMantissaBits));
   const int shift = exponent - kMantissaBits + kFractionBits;
   if (shift >= 0) {

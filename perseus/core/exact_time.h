@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Times without rounding. Every time of a profile is 0 or a double between 1e-9 s and 1e6 s (core/profile.h). 1e-9 lies in
-// [2^-30, 2^-29), where the last of a double's 52 fraction bits is worth 2^-82 s, so every such time is a whole
-// multiple of 2^-82 s. A path holds at most 2^24 computations of less than 2^20 s each: its length stays below
-// 2^126 units. Sums of times are therefore exact in 128 bits, and "the plan ends by its target" is tested exactly.
+// Times without rounding. Every time of a profile is 0 or a double between 1e-9 s and 1e6 s (core/profile.h).
+// 1e-9 lies in [2^-30, 2^-29), where the last of a double's 52 fraction bits is worth 2^-82 s, so every such
+// time is a whole multiple of 2^-82 s. A path holds at most 2^24 computations of less than 2^20 s each: its
+// length stays below 2^126 units. Sums of times are therefore exact in 128 bits, and "the plan ends by its
+// target" is tested exactly.
 #pragma once
 
 #include <compare>
@@ -16,8 +17,8 @@ namespace perseus::core {
 class ExactTime {
  public:
   constexpr ExactTime() = default;
-  /// Exact for every double in {0} or [1e-9, 1.6e13] s. Smaller ones lose bits below 2^-82 s (towards 0), which no
-  /// validated input has.
+  /// Exact for every double in {0} or [1e-9, 1.6e13] s. Smaller ones lose bits below 2^-82 s (towards 0),
+  /// which no validated input has.
   explicit ExactTime(Seconds t);
 
   /// The least double that is not below this time: what is printed as T_min is accepted as a target again.

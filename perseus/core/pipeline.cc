@@ -26,7 +26,8 @@ struct Parts {
 
   /// What hands the input gradient on to the stage before.
   [[nodiscard]] ComputationId gradient() const { return backward != kNone ? backward : backward_input; }
-  /// What waits for the gradient of the stage after. Stage 0 has no input to differentiate: its W does the work.
+  /// What waits for the gradient of the stage after. Stage 0 has no input to differentiate: its W does the
+  /// work.
   [[nodiscard]] ComputationId gradient_user(bool first_stage) const {
     if (backward != kNone) return backward;
     return first_stage && backward_input == kNone ? backward_weight : backward_input;
@@ -120,32 +121,35 @@ class Builder {
     return fail(ErrorCode::kInternal, "unknown kind of computation");
   }
 
-  Status check_range(std::uint32_t rank, const Computation& c, std::uint32_t stage, std::uint32_t microbatch) {
+  Status check_range(std::uint32_t rank, const Computation& c, std::uint32_t stage,
+                     std::uint32_t microbatch) {
     if (stage >= parts_.size()) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("{} on rank {}: stage {} is out of range; the schedule has stages 0 to {}",
                               to_string(schedule_, c), rank, stage, parts_.size() - 1));
     }
     if (microbatch >= schedule_.microbatches) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("{} on rank {}: microbatch {} is out of range; the schedule has {} microbatches",
-                              to_string(schedule_, c), rank, microbatch, schedule_.microbatches));
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("{} on rank {}: microbatch {} is out of range; the schedule has {} microbatches",
+                      to_string(schedule_, c), rank, microbatch, schedule_.microbatches));
     }
     return {};
   }
 
   /// A stage lives on one rank only.
   Status own_stage(std::uint32_t rank, const Computation& c, std::uint32_t stage) {
-    if (stage_rank_[stage].value_or(rank) != rank) {
+    const std::uint32_t owner = stage_rank_[stage].value_or(rank);
+    if (owner != rank) {
       return fail(ErrorCode::kInvalidInput, fmt::format("{} on rank {}: stage {} is already on rank {}",
-                                                        to_string(schedule_, c), rank, stage, *stage_rank_[stage]));
+                                                        to_string(schedule_, c), rank, stage, owner));
     }
     stage_rank_[stage] = rank;
     return {};
   }
 
   Status put(ComputationId id, std::uint32_t rank, const Computation& c, std::uint32_t stage,
-             std::uint32_t microbatch, ComputationId Parts::*part) {
+             std::uint32_t microbatch, ComputationId Parts::* part) {
     PERSEUS_RETURN_IF_ERROR(own_stage(rank, c, stage));
     ComputationId& place = parts_[stage][microbatch].*part;
     if (place != kNone) {
@@ -171,7 +175,8 @@ class Builder {
         const bool split = p.backward_input != kNone || p.backward_weight != kNone;
         if (p.backward != kNone && split) {
           return fail(ErrorCode::kInvalidInput,
-                      fmt::format("stage {}, microbatch {}: has both a full backward {}B{} and a split one", s, m, s, m));
+                      fmt::format("stage {}, microbatch {}: has both a full backward {}B{} and a split one",
+                                  s, m, s, m));
         }
         if (p.backward == kNone && !split) return missing(Kind::kBackward, s, m);
         if (split && p.backward_weight == kNone) return missing(Kind::kBackwardWeight, s, m);
@@ -189,13 +194,15 @@ class Builder {
     }
     if (from < to) return {};
     const std::uint32_t rank = rank_of_[from];
-    return fail(ErrorCode::kInvalidInput, fmt::format("{} on rank {} comes before {}, whose result it needs: deadlock",
-                                                      text(to), rank, text(from)));
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} on rank {} comes before {}, whose result it needs: deadlock", text(to), rank,
+                            text(from)));
   }
 
   [[nodiscard]] std::string text(ComputationId i) const {
     ComputationId first = 0;
-    for (std::uint32_t r = 0; r < rank_of_[i]; ++r) first += static_cast<ComputationId>(schedule_.ranks[r].size());
+    for (std::uint32_t r = 0; r < rank_of_[i]; ++r)
+      first += static_cast<ComputationId>(schedule_.ranks[r].size());
     return to_string(schedule_, schedule_.ranks[rank_of_[i]][i - first]);
   }
 

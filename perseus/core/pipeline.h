@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pipeline as a DAG of computations (DESIGN: one iteration). Built from per-rank orders; refuses any schedule
-// that could not run.
+// The pipeline as a DAG of computations (DESIGN: one iteration). Built from per-rank orders; refuses any
+// schedule that could not run.
 //
 //   PERSEUS_ASSIGN_OR_RETURN(auto pipeline, Pipeline::build(std::move(schedule)));
 //   for (ComputationId i : pipeline.topological_order()) ...
@@ -33,10 +33,11 @@ struct Edge {
 /// dependencies within one rank are implied by its order and were checked against it. Thread-safe to read.
 class Pipeline {
  public:
-  /// Builds and validates. Refused with the computation's name (ErrorCode::kInvalidInput): no rank or an empty one,
-  /// a stage or microbatch out of range, a stage on two ranks, a computation that is missing, repeated or before
-  /// its own input on its rank, a mixture of B and I/W for one (stage, microbatch), a deadlock. More than
-  /// kMaxComputations: ErrorCode::kLimit. The `I` of stage 0 may be absent (it does nothing).
+  /// Builds and validates. Refused with the computation's name (ErrorCode::kInvalidInput): no rank or an
+  /// empty one, a stage or microbatch out of range, a stage on two ranks, a computation that is missing,
+  /// repeated or before its own input on its rank, a mixture of B and I/W for one (stage, microbatch), a
+  /// deadlock. More than kMaxComputations: ErrorCode::kLimit. The `I` of stage 0 may be absent (it does
+  /// nothing).
   static Result<Pipeline> build(Schedule schedule);
 
   [[nodiscard]] const Schedule& schedule() const { return schedule_; }
@@ -47,7 +48,8 @@ class Pipeline {
   [[nodiscard]] std::uint32_t rank_of(ComputationId i) const { return rank_of_[i]; }
   /// The ids on rank r are first_of_rank(r) .. first_of_rank(r + 1) - 1.
   [[nodiscard]] ComputationId first_of_rank(std::uint32_t r) const { return first_of_rank_[r]; }
-  /// Sorted by (from, to), no two alike. Rank-order edges first among equals never happens: a pair has one edge.
+  /// Sorted by (from, to), no two alike. Rank-order edges first among equals never happens: a pair has one
+  /// edge.
   [[nodiscard]] std::span<const Edge> edges() const { return edges_; }
   /// Edges that leave computation i, as ids first_out(i) .. first_out(i + 1) - 1.
   [[nodiscard]] EdgeId first_out(ComputationId i) const { return first_out_[i]; }

@@ -14,8 +14,9 @@
 
 namespace perseus::core {
 
-/// A conserving flow through the computations (DESIGN section 3, "Certificate"). All flows are whole multiples of
-/// 2^unit_exponent watts, so conservation is checked without rounding. Per GPU (tensor width not included).
+/// A conserving flow through the computations (DESIGN section 3, "Certificate"). All flows are whole
+/// multiples of 2^unit_exponent watts, so conservation is checked without rounding. Per GPU (tensor width not
+/// included).
 struct Certificate {
   std::int32_t unit_exponent = 0;         ///< flows are in units of 2^unit_exponent W
   std::int64_t value = 0;                 ///< F >= 0: what leaves the source and reaches the sink
@@ -37,7 +38,8 @@ struct Plan {
   std::optional<Seconds> sync_time;  ///< T' of the synchronised question; absent: self-timed
   Seconds time;                      ///< makespan, rounded up to a double
   Joules energy;
-  Joules lower_bound;  ///< proven least energy of any assignment that ends by target_time, blocking counted alike
+  Joules lower_bound;  ///< proven least energy of any assignment that ends by target_time, blocking counted
+                       ///< alike
   double gap = 0;      ///< energy / lower_bound - 1
   std::string fit = "none";  ///< the fit that the solver's input went through ("none", "convex")
   std::optional<Certificate> certificate;

@@ -21,22 +21,24 @@ struct SetKey {
 
 Status check_watts(Watts p, std::size_t rank) {
   if (std::isfinite(p.value()) && p >= Watts(0) && p <= kMaxPower) return {};
-  return fail(ErrorCode::kInvalidInput, fmt::format("blocking power of rank {} is {} W; it must be 0 to {} W", rank,
-                                                    p.value(), kMaxPower.value()));
+  return fail(ErrorCode::kInvalidInput, fmt::format("blocking power of rank {} is {} W; it must be 0 to {} W",
+                                                    rank, p.value(), kMaxPower.value()));
 }
 
 Status check_lag(Seconds lag) {
-  const bool in_range = std::isfinite(lag.value()) && (lag == Seconds(0) || (lag >= kMinTime && lag <= kMaxTime));
+  const bool in_range =
+      std::isfinite(lag.value()) && (lag == Seconds(0) || (lag >= kMinTime && lag <= kMaxTime));
   if (in_range) return {};
-  return fail(ErrorCode::kInvalidInput, fmt::format("P2P lag is {} s; it must be 0, or {} to {} s", lag.value(),
-                                                    kMinTime.value(), kMaxTime.value()));
+  return fail(ErrorCode::kInvalidInput, fmt::format("P2P lag is {} s; it must be 0, or {} to {} s",
+                                                    lag.value(), kMinTime.value(), kMaxTime.value()));
 }
 
 Status check_inputs(const Pipeline& pipeline, const ProblemInputs& inputs) {
   const auto ranks = pipeline.schedule().pipeline();
   if (inputs.blocking_power.size() != ranks) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("blocking power is given for {} ranks; the pipeline has {}",
-                                                      inputs.blocking_power.size(), ranks));
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("blocking power is given for {} ranks; the pipeline has {}",
+                            inputs.blocking_power.size(), ranks));
   }
   for (std::size_t r = 0; r < ranks; ++r) PERSEUS_RETURN_IF_ERROR(check_watts(inputs.blocking_power[r], r));
   PERSEUS_RETURN_IF_ERROR(check_lag(inputs.p2p_lag));
@@ -59,7 +61,8 @@ std::vector<Option> sum_of_parts(const ProfileEntry& forward, const ProfileEntry
       sum.samples = std::min(f.samples, b.samples);
       sum.time_std.reset();
       sum.energy_std.reset();
-      if (f.time_std && b.time_std) sum.time_std = Seconds(std::hypot(f.time_std->value(), b.time_std->value()));
+      if (f.time_std && b.time_std)
+        sum.time_std = Seconds(std::hypot(f.time_std->value(), b.time_std->value()));
       if (f.energy_std && b.energy_std) {
         sum.energy_std = Joules(std::hypot(f.energy_std->value(), b.energy_std->value()));
       }
@@ -71,8 +74,9 @@ std::vector<Option> sum_of_parts(const ProfileEntry& forward, const ProfileEntry
 
 Result<std::vector<Option>> resolve(const Profile& profile, const Schedule& schedule, const Computation& c) {
   const auto refuse = [&](std::string_view instruction, std::uint32_t stage) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("{}: the profile has no rows for stage {}, instruction {}",
-                                                      to_string(schedule, c), stage, instruction));
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{}: the profile has no rows for stage {}, instruction {}",
+                            to_string(schedule, c), stage, instruction));
   };
   if (c.kind == Kind::kForwardBackward) {
     if (const auto* own = profile.find(c.stage, "forward_backward", c.stage_b)) return own->options;
@@ -86,8 +90,9 @@ Result<std::vector<Option>> resolve(const Profile& profile, const Schedule& sche
                 fmt::format("{}: forward of stage {} and backward of stage {} share no clock in the profile",
                             to_string(schedule, c), c.stage, c.stage_b));
   }
-  const std::string_view instruction =
-      c.kind == Kind::kOther ? std::string_view(schedule.instructions.at(c.instruction)) : instruction_name(c.kind);
+  const std::string_view instruction = c.kind == Kind::kOther
+                                           ? std::string_view(schedule.instructions.at(c.instruction))
+                                           : instruction_name(c.kind);
   if (const auto* entry = profile.find(c.stage, instruction)) return entry->options;
   if (c.stage == 0 && c.kind == Kind::kBackwardInput) return std::vector<Option>{Option{}};
   if (c.stage == 0 && c.kind == Kind::kBackwardWeight) {

@@ -38,11 +38,11 @@ struct ProblemInputs {
 /// Immutable, shared cheaply by copy, thread-safe to read.
 class Problem {
  public:
-  /// Resolves each computation to its options. An FB without rows of its own gets the sums of its parts at equal
-  /// clock and knobs; the `I` of stage 0 without rows is empty (one option of 0 s and 0 J); the `W` of stage 0
-  /// without rows takes those of its `backward`. Refused: a computation without rows, blocking power that is
-  /// missing, negative, not finite or above kMaxPower, a lag that is negative, not finite or above kMaxTime, a
-  /// degree of 0.
+  /// Resolves each computation to its options. An FB without rows of its own gets the sums of its parts at
+  /// equal clock and knobs; the `I` of stage 0 without rows is empty (one option of 0 s and 0 J); the `W` of
+  /// stage 0 without rows takes those of its `backward`. Refused: a computation without rows, blocking power
+  /// that is missing, negative, not finite or above kMaxPower, a lag that is negative, not finite or above
+  /// kMaxTime, a degree of 0.
   static Result<Problem> build(Pipeline pipeline, ProblemInputs inputs);
 
   [[nodiscard]] const Pipeline& pipeline() const { return data_->pipeline; }
@@ -60,7 +60,9 @@ class Problem {
   [[nodiscard]] std::uint32_t option_set_count() const {
     return static_cast<std::uint32_t>(data_->option_sets.size());
   }
-  [[nodiscard]] std::span<const Option> option_set(std::uint32_t set) const { return data_->option_sets[set]; }
+  [[nodiscard]] std::span<const Option> option_set(std::uint32_t set) const {
+    return data_->option_sets[set];
+  }
 
   /// Blocking power of one GPU of rank r.
   [[nodiscard]] Watts blocking_power(std::uint32_t rank) const { return data_->inputs.blocking_power[rank]; }
@@ -93,7 +95,8 @@ struct ExactTiming {
   std::vector<ExactTime> start;
   ExactTime makespan;
 };
-/// Longest path of a choice in exact arithmetic. O(computations + edges). `choice` must be valid for `problem`.
+/// Longest path of a choice in exact arithmetic. O(computations + edges). `choice` must be valid for
+/// `problem`.
 [[nodiscard]] ExactTiming exact_timing(const Problem& problem, const Choice& choice);
 
 /// Per computation the index of its fastest option (least time, then least energy).

@@ -30,12 +30,20 @@ std::string with_origin(const std::string& message, const Origin& origin) {
 
 }  // namespace
 
-std::span<const ErrorInfo> error_table() { return kTable; }
+std::span<const ErrorInfo> error_table() {
+  return kTable;
+}
 
-const ErrorInfo& info(ErrorCode code) { return kTable.at(static_cast<std::size_t>(code)); }
+const ErrorInfo& info(ErrorCode code) {
+  return kTable.at(static_cast<std::size_t>(code));
+}
 
-std::string Error::text() const { return with_origin(message_, origin_); }
+std::string Error::text() const {
+  return with_origin(message_, origin_);
+}
 
-std::string Warning::text() const { return with_origin(message, origin); }
+std::string Warning::text() const {
+  return with_origin(message, origin);
+}
 
 }  // namespace perseus::core

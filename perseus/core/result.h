@@ -99,17 +99,19 @@ using Status = Result<void>;
 
 #define PERSEUS_CONCAT_INNER(a, b) a##b
 #define PERSEUS_CONCAT(a, b) PERSEUS_CONCAT_INNER(a, b)
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses
 /// Evaluates a Result; returns its error from the enclosing function or defines `decl` from its value.
-#define PERSEUS_ASSIGN_OR_RETURN(decl, expression)                                      \
-  auto PERSEUS_CONCAT(result_, __LINE__) = (expression);                                \
-  if (!PERSEUS_CONCAT(result_, __LINE__)) {                                             \
-    return std::unexpected(std::move(PERSEUS_CONCAT(result_, __LINE__)).error());       \
-  }                                                                                     \
+#define PERSEUS_ASSIGN_OR_RETURN(decl, expression)                                \
+  auto PERSEUS_CONCAT(result_, __LINE__) = (expression);                          \
+  if (!PERSEUS_CONCAT(result_, __LINE__)) {                                       \
+    return std::unexpected(std::move(PERSEUS_CONCAT(result_, __LINE__)).error()); \
+  }                                                                               \
   decl = *std::move(PERSEUS_CONCAT(result_, __LINE__))
+// NOLINTEND(bugprone-macro-parentheses)
 /// Evaluates a Status; returns its error from the enclosing function.
-#define PERSEUS_RETURN_IF_ERROR(expression)                                    \
-  do {                                                                         \
-    if (auto status = (expression); !status) {                                 \
-      return std::unexpected(std::move(status).error());                       \
-    }                                                                          \
+#define PERSEUS_RETURN_IF_ERROR(expression)              \
+  do {                                                   \
+    if (auto status = (expression); !status) {           \
+      return std::unexpected(std::move(status).error()); \
+    }                                                    \
   } while (false)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The order of computations on each pipeline rank: what a generator makes, what a schedule file holds, and the
-// only thing that decides the edges of the pipeline's DAG.
+// The order of computations on each pipeline rank: what a generator makes, what a schedule file holds, and
+// the only thing that decides the edges of the pipeline's DAG.
 #pragma once
 
 #include <compare>
@@ -41,11 +41,12 @@ struct Computation {
   friend auto operator<=>(const Computation&, const Computation&) = default;
 };
 
-/// Per-rank orders of one training iteration. A plain value; nothing here is validated (Pipeline::build does).
+/// Per-rank orders of one training iteration. A plain value; nothing here is validated (Pipeline::build
+/// does).
 struct Schedule {
-  std::string name;                 ///< "1f1b", ..., or the path of the file that it was read from
-  std::uint32_t microbatches = 0;   ///< M
-  std::uint32_t virtual_stages = 1; ///< model stages (chunks) per rank
+  std::string name;                  ///< "1f1b", ..., or the path of the file that it was read from
+  std::uint32_t microbatches = 0;    ///< M
+  std::uint32_t virtual_stages = 1;  ///< model stages (chunks) per rank
   std::vector<std::vector<Computation>> ranks;  ///< ranks[r] = order on pipeline rank r; size = pp
   std::vector<std::string> instructions;        ///< names of the kOther computations
 
@@ -57,8 +58,8 @@ struct Schedule {
 /// "3load0" (kOther).
 [[nodiscard]] std::string to_string(const Schedule& schedule, const Computation& computation);
 
-/// The text whose SHA-256 fences plans: version line, pp/tp/dp/virtual stages, then one line of cells per rank.
-/// The same orders always give the same bytes.
+/// The text whose SHA-256 fences plans: version line, pp/tp/dp/virtual stages, then one line of cells per
+/// rank. The same orders always give the same bytes.
 [[nodiscard]] std::string canonical_text(const Schedule& schedule, std::uint32_t tensor, std::uint32_t data);
 
 }  // namespace perseus::core

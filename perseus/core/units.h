@@ -45,9 +45,15 @@ using Seconds = Quantity<struct SecondsTag>;  ///< time, s
 using Joules = Quantity<struct JoulesTag>;    ///< energy, J
 using Watts = Quantity<struct WattsTag>;      ///< power, W
 
-constexpr Joules operator*(Watts p, Seconds t) { return Joules(p.value() * t.value()); }
-constexpr Joules operator*(Seconds t, Watts p) { return p * t; }
-constexpr Watts operator/(Joules e, Seconds t) { return Watts(e.value() / t.value()); }
+constexpr Joules operator*(Watts p, Seconds t) {
+  return Joules(p.value() * t.value());
+}
+constexpr Joules operator*(Seconds t, Watts p) {
+  return p * t;
+}
+constexpr Watts operator/(Joules e, Seconds t) {
+  return Watts(e.value() / t.value());
+}
 
 /// A GPU clock in MHz. Drivers offer whole megahertz only, so it is an integer; a clock that does not exist
 /// is an absent std::optional, never 0.

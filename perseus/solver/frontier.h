@@ -27,7 +27,8 @@ enum class Range : std::uint8_t {
   kTMax,   ///< [T_min, T_max]: also all that a synchronised pipeline can use
 };
 
-/// Called now and then from the solving thread with the share of the work done (0 to 1) and what is being done.
+/// Called now and then from the solving thread with the share of the work done (0 to 1) and what is being
+/// done.
 using Progress = std::function<void(double, std::string_view)>;
 
 struct SolveOptions {
@@ -35,7 +36,8 @@ struct SolveOptions {
   Progress progress;  ///< may be empty
 };
 
-/// Least effective cost at one target time: the optimum of the continuous problem and the flow that proves it.
+/// Least effective cost at one target time: the optimum of the continuous problem and the flow that proves
+/// it.
 struct Relaxed {
   core::Seconds target;                ///< the iteration time asked for
   std::int32_t tick_exponent = 0;      ///< durations are in ticks of 2^tick_exponent s
@@ -45,9 +47,9 @@ struct Relaxed {
 
 /// One corner of C(T).
 struct Breakpoint {
-  core::Seconds time;   ///< T
-  core::Watts slope;    ///< -dC/dT for times just below T, per GPU; grows as T falls
-  core::Joules cost;    ///< C(T) of the solver's scaled profile, per GPU; guidance, not a bound
+  core::Seconds time;  ///< T
+  core::Watts slope;   ///< -dC/dT for times just below T, per GPU; grows as T falls
+  core::Joules cost;   ///< C(T) of the solver's scaled profile, per GPU; guidance, not a bound
 };
 
 /// The complete frontier in compact form. Immutable; cheap to copy; thread-safe to read.
@@ -69,8 +71,8 @@ class Frontier {
   /// All corners from the slowest time of the range down to T_min.
   [[nodiscard]] std::vector<Breakpoint> breakpoints() const;
   [[nodiscard]] std::size_t breakpoint_count() const;
-  /// The optimum at a target. Below T_min: kInfeasible with T_min in all digits. Above the range's slowest time:
-  /// the optimum at that time.
+  /// The optimum at a target. Below T_min: kInfeasible with T_min in all digits. Above the range's slowest
+  /// time: the optimum at that time.
   [[nodiscard]] core::Result<Relaxed> at(core::Seconds target) const;
   /// The stored form.
   [[nodiscard]] const core::FrontierData& data() const;
@@ -81,9 +83,10 @@ class Frontier {
   std::shared_ptr<const State> state_;
 };
 
-/// `targets.size()` optima without the complete frontier, for pipelines where that would take too long: the exact
-/// optimum and its flow at each target, in the order given. Targets must be sorted from slow to fast.
-core::Result<std::vector<Relaxed>> sample(const core::Problem& problem, std::span<const core::Seconds> targets,
+/// `targets.size()` optima without the complete frontier, for pipelines where that would take too long: the
+/// exact optimum and its flow at each target, in the order given. Targets must be sorted from slow to fast.
+core::Result<std::vector<Relaxed>> sample(const core::Problem& problem,
+                                          std::span<const core::Seconds> targets,
                                           const Progress& progress = {});
 
 }  // namespace perseus::solver

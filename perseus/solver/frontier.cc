@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perseus/solver/frontier.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "perseus/solver/network.h"
+#include "perseus/solver/scaling.h"
+#include "perseus/solver/walk.h"
+
+namespace perseus::solver {
+namespace {
+
+using core::ErrorCode;
+using core::FrontierData;
+using core::Seconds;
+
+/// Work between two checkpoints (Walk::work): about 0.2 ms on the reference machine of bench/.
+constexpr std::uint64_t kCheckpointWork = 100'000;
+/// Numbers that all checkpoints together may hold; beyond it every second one is dropped and the spacing
+/// doubles.
+constexpr std::size_t kCheckpointNumbers = std::size_t{8} << 20;
+
+/// A problem made ready for the search.
+struct Prepared {
+  core::Problem problem;
+  Scaled scaled;
+  Contracted contracted;
+};
+
+core::Result<Prepared> prepare(const core::Problem& problem) {
+  PERSEUS_ASSIGN_OR_RETURN(Scaled scaled, scale(problem));
+  Contracted contracted = contract(problem, scaled);
+  return Prepared{problem, std::move(scaled), std::move(contracted)};
+}
+
+FrontierData::Checkpoint to_checkpoint(Optimum optimum) {
+  return {std::move(optimum.node_time), std::move(optimum.arc_flow), std::move(optimum.sink_side)};
+}
+
+Optimum from_checkpoint(const FrontierData::Checkpoint& c) {
+  return {c.node_time, c.arc_flow, c.sink_side};
+}
+
+/// Walks and records.
+class Recorder {
+ public:
+  Recorder(const Prepared& prepared, const SolveOptions& options)
+      : prepared_(prepared),
+        options_(options),
+        numbers_(prepared.contracted.network.nodes + prepared.contracted.network.arcs.size()) {}
+
+  FrontierData run() {
+    const Network& network = prepared_.contracted.network;
+    const Optimum slowest = slowest_optimum(network);
+    data_.time_exponent = prepared_.scaled.time_exponent;
+    data_.power_exponent = prepared_.scaled.power_exponent;
+    data_.to_t_max = options_.range == Range::kTMax;
+    data_.t_max = slowest.node_time[network.sink];
+    Walk walk(network, slowest);
+    record(walk);
+    std::uint64_t reported = 0;
+    while (!walk.at_minimum()) {
+      walk.advance();
+      record(walk);
+      if (options_.progress && walk.work() - reported > kProgressWork) {
+        reported = walk.work();
+        report(walk);
+      }
+    }
+    return std::move(data_);
+  }
+
+ private:
+  static constexpr std::uint64_t kProgressWork = 20'000'000;  ///< about ten reports a second
+
+  void record(const Walk& walk) {
+    if (!star_known_ && (walk.slope() > prepared_.scaled.total_blocking || walk.at_minimum())) {
+      star_known_ = true;
+      data_.t_star = walk.time();
+    }
+    if (!data_.to_t_max && !star_known_) return;
+    const bool corner =
+        data_.corners.empty() || walk.at_minimum() || walk.slope() != data_.corners.back().slope;
+    if (corner) add_corner({walk.time(), walk.slope()});
+    if (data_.checkpoints.empty() || (walk.work() - last_checkpoint_ >= spacing_ && !walk.at_minimum())) {
+      add_checkpoint(walk);
+    }
+  }
+
+  void add_corner(FrontierData::Corner corner) {
+    // Settling one instant may end at the minimum without a step below it: the corner above it is then T_min
+    // itself.
+    if (!data_.corners.empty() && data_.corners.back().time == corner.time) data_.corners.pop_back();
+    data_.corners.push_back(corner);
+  }
+
+  void add_checkpoint(const Walk& walk) {
+    data_.checkpoints.push_back(to_checkpoint(walk.optimum_at(walk.time())));
+    last_checkpoint_ = walk.work();
+    if (data_.checkpoints.size() * numbers_ <= kCheckpointNumbers) return;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < data_.checkpoints.size(); i += 2) {
+      if (i != kept) data_.checkpoints[kept] = std::move(data_.checkpoints[i]);
+      ++kept;
+    }
+    data_.checkpoints.resize(kept);
+    spacing_ *= 2;
+  }
+
+  void report(const Walk& walk) const {
+    const auto t_max = static_cast<double>(data_.t_max);
+    const auto t_min = static_cast<double>(fastest_time());
+    options_.progress((t_max - static_cast<double>(walk.time())) / (t_max - t_min), "walking the frontier");
+  }
+
+  [[nodiscard]] std::int64_t fastest_time() const {
+    const Network& network = prepared_.contracted.network;
+    std::vector<std::int64_t> time(network.nodes, 0);
+    for (const Arc& a : network.arcs) {
+      time[a.head] = std::max(time[a.head], time[a.tail] + network.curves.fastest(a.curve));
+    }
+    return time[network.sink];
+  }
+
+  const Prepared& prepared_;
+  const SolveOptions& options_;
+  std::size_t numbers_;
+  std::uint64_t spacing_ = kCheckpointWork;
+  std::uint64_t last_checkpoint_ = 0;
+  bool star_known_ = false;
+  FrontierData data_;
+};
+
+}  // namespace
+
+struct Frontier::State {
+  Prepared prepared;
+  FrontierData data;
+  core::ExactTime exact_t_min;
+
+  [[nodiscard]] core::Result<Relaxed> expand(const Optimum& optimum, Seconds target) const {
+    PERSEUS_ASSIGN_OR_RETURN(Expansion::Detail detail,
+                             prepared.contracted.expansion.expand(prepared.problem, prepared.scaled,
+                                                                  optimum.node_time, optimum.arc_flow));
+    return Relaxed{target, prepared.scaled.time_exponent, std::move(detail.duration),
+                   std::move(detail.certificate)};
+  }
+};
+
+namespace {
+
+core::ExactTime exact_t_min(const core::Problem& problem) {
+  return core::exact_timing(problem, core::fastest_choice(problem)).makespan;
+}
+
+}  // namespace
+
+core::Result<Frontier> Frontier::solve(const core::Problem& problem, const SolveOptions& options) {
+  PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
+  FrontierData data = Recorder(prepared, options).run();
+  return Frontier(
+      std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
+}
+
+core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::FrontierData data) {
+  PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
+  const auto refuse = [](std::string_view what) {
+    return core::fail(ErrorCode::kInvalidInput,
+                      fmt::format("the stored frontier does not fit its problem: {}", what));
+  };
+  if (data.time_exponent != prepared.scaled.time_exponent ||
+      data.power_exponent != prepared.scaled.power_exponent) {
+    return refuse("its units are others");
+  }
+  if (data.corners.empty() || data.checkpoints.empty()) return refuse("it is empty");
+  const auto falls = [](const auto& a, const auto& b) { return a.time > b.time && a.slope <= b.slope; };
+  for (std::size_t i = 0; i + 1 < data.corners.size(); ++i) {
+    if (!falls(data.corners[i], data.corners[i + 1])) return refuse("its corners are not convex");
+  }
+  const Network& network = prepared.contracted.network;
+  std::int64_t above = std::int64_t{1} << 62;
+  for (const FrontierData::Checkpoint& c : data.checkpoints) {
+    const std::string wrong = check_optimum(network, from_checkpoint(c));
+    if (!wrong.empty()) return refuse("in a checkpoint " + wrong);
+    if (c.node_time[network.sink] >= above) return refuse("its checkpoints are out of order");
+    above = c.node_time[network.sink];
+  }
+  if (data.checkpoints.front().node_time[network.sink] < data.corners.front().time) {
+    return refuse("its checkpoints do not cover its range");
+  }
+  return Frontier(
+      std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
+}
+
+const core::Problem& Frontier::problem() const {
+  return state_->prepared.problem;
+}
+Seconds Frontier::t_min() const {
+  return state_->exact_t_min.ceil_seconds();
+}
+Seconds Frontier::t_star() const {
+  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_star));
+}
+Seconds Frontier::t_max() const {
+  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_max));
+}
+Range Frontier::range() const {
+  return state_->data.to_t_max ? Range::kTMax : Range::kTStar;
+}
+std::size_t Frontier::breakpoint_count() const {
+  return state_->data.corners.size();
+}
+const core::FrontierData& Frontier::data() const {
+  return state_->data;
+}
+
+std::vector<Breakpoint> Frontier::breakpoints() const {
+  const Prepared& p = state_->prepared;
+  const Network& network = p.contracted.network;
+  const auto& corners = state_->data.corners;
+  // C at the first checkpoint from its spans, from there on by the slopes.
+  const FrontierData::Checkpoint& first = state_->data.checkpoints.front();
+  Int128 cost = 0;
+  for (const Arc& a : network.arcs)
+    cost += network.curves.cost(a.curve, first.node_time[a.head] - first.node_time[a.tail]);
+  std::vector<Breakpoint> all;
+  all.reserve(corners.size());
+  for (std::size_t i = 0; i < corners.size(); ++i) {
+    if (i > 0) cost += Int128{corners[i - 1].slope} * (corners[i - 1].time - corners[i].time);
+    const double above_least =
+        std::ldexp(static_cast<double>(cost), p.scaled.time_exponent + p.scaled.power_exponent);
+    all.push_back({p.scaled.seconds(corners[i].time), p.scaled.watts(corners[i].slope),
+                   p.scaled.least_cost + core::Joules(above_least)});
+  }
+  return all;
+}
+
+core::Result<Relaxed> Frontier::at(Seconds target) const {
+  // Beyond the longest makespan of any problem all targets are alike, and ExactTime holds no more.
+  constexpr Seconds kLongest{1.6e13};
+  if (!(target >= Seconds(0)) || core::ExactTime(std::min(target, kLongest)) < state_->exact_t_min) {
+    return core::fail(ErrorCode::kInfeasible,
+                      fmt::format("target time {} s is below the least iteration time {} s", target.value(),
+                                  t_min().value()));
+  }
+  const Network& network = state_->prepared.contracted.network;
+  const FrontierData& data = state_->data;
+  const double ticks = std::floor(std::ldexp(target.value(), -data.time_exponent));
+  const std::int64_t slowest = data.corners.front().time;
+  std::int64_t time = ticks >= static_cast<double>(slowest) ? slowest : static_cast<std::int64_t>(ticks);
+  time = std::max(time, data.corners.back().time);
+  const auto below = std::ranges::partition_point(
+      data.checkpoints, [&](const auto& c) { return c.node_time[network.sink] >= time; });
+  Walk walk(network, from_checkpoint(*std::prev(below)));
+  while (!walk.at_minimum() && walk.next_time() >= time && walk.time() > time) walk.advance();
+  return state_->expand(walk.optimum_at(std::max(time, walk.at_minimum() ? walk.time() : time)), target);
+}
+
+}  // namespace perseus::solver

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Internal to solver/: the parametric walk along the frontier, from slow to fast.
+//
+// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil
+// complementary slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an
+// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. It is
+// resolved by augmenting the flow (if the source reaches its tail and its head reaches the sink) or by moving
+// the part that is cut off from its root to the other side. Roots are found through two trees of parent
+// pointers that are mended only when a question about them is asked.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "perseus/solver/network.h"
+
+namespace perseus::solver {
+
+/// An optimum: all that is needed to go on from it. Sizes: nodes, arcs, nodes.
+struct Optimum {
+  std::vector<std::int64_t> node_time;  ///< ticks; the source at 0, the sink at the iteration time
+  std::vector<std::int64_t> arc_flow;
+  std::vector<bool> sink_side;  ///< any cut; best one without residual darts from its source to its sink side
+};
+
+/// Counts of what the walk did; for bench/ and docs/.
+struct WalkCounts {
+  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0, searched_nodes = 0,
+                flipped_nodes = 0, refreshed_arcs = 0;
+};
+
+class Walk {
+ public:
+  /// `network` must outlive the walk. Starts at `optimum`, which must fulfil check_optimum().
+  Walk(const Network& network, const Optimum& optimum);
+
+  /// The iteration time now, ticks.
+  [[nodiscard]] std::int64_t time() const { return start_time_ - clock_; }
+  /// -dC/dT just below time().
+  [[nodiscard]] std::int64_t slope() const { return flow_value_; }
+  /// True once no finite flow lets the iteration go faster: time() is T_min.
+  [[nodiscard]] bool at_minimum() const { return at_minimum_; }
+  /// The iteration time of the next instant, or of T_min's instant if the walk is there.
+  [[nodiscard]] std::int64_t next_time();
+  /// Goes to the next instant and settles it. Must not be called at the minimum.
+  void advance();
+  /// The optimum at any time between time() and next_time().
+  [[nodiscard]] Optimum optimum_at(std::int64_t time) const;
+  /// A measure of the work done so far that does not depend on the machine.
+  [[nodiscard]] std::uint64_t work() const { return work_; }
+  [[nodiscard]] const WalkCounts& counts() const { return counts_; }
+
+ private:
+  /// An arc seen from one of its ends: 2a leads from tail to head, 2a + 1 back.
+  using Dart = std::uint32_t;
+  enum Side : std::uint8_t { kSourceSide = 0, kSinkSide = 1 };
+  static constexpr Dart kNoDart = 0xffffffff;
+
+  struct Node {
+    std::int64_t potential = 0;  ///< time; on the sink side plus clock_
+    NodeId parent = 0;           ///< next node towards the side's root
+    Dart parent_dart = kNoDart;  ///< source side: parent -> node; sink side: node -> parent
+  };
+  struct ArcState {
+    std::int64_t event = 0;   ///< clock of its next event, if it has one
+    std::uint32_t point = 0;  ///< index into the pool: the point it is at, or the one left of its segment
+    std::uint32_t first = 0, last = 0;  ///< the curve's points in the pool
+    bool at_point = false;
+    bool has_event = false;
+  };
+  struct Event {
+    std::int64_t clock = 0;
+    ArcId arc = 0;
+  };
+  struct Incident {
+    Dart dart = 0;  ///< leaves this node
+    NodeId other = 0;
+  };
+
+  [[nodiscard]] NodeId from(Dart d) const { return ends_[d ^ 1]; }
+  [[nodiscard]] NodeId to(Dart d) const { return ends_[d]; }
+  [[nodiscard]] std::int64_t time_of(NodeId v) const {
+    return nodes_[v].potential - (side_[v] == kSinkSide ? clock_ : 0);
+  }
+  [[nodiscard]] std::int64_t flow_of(ArcId a) const;
+  void place(ArcId a, std::int64_t span, std::int64_t flow);
+  void settle_instant();
+  void resolve(Dart d);
+  template <Side side>
+  [[nodiscard]] bool find_root(NodeId v);
+  template <Side side>
+  [[nodiscard]] bool climb(NodeId v);
+  template <Side side>
+  void adopt(NodeId w, NodeId parent, Dart dart, NodeId until);
+  template <Side side>
+  void flip_searched(NodeId next, Dart dart);
+  void augment(Dart d);
+  void arrive(ArcId a);
+  void refresh(ArcId a);
+  void push_event(std::int64_t clock, ArcId a);
+
+  const Network& network_;
+  const std::vector<std::int64_t>& point_time_;
+  const std::vector<std::int64_t>& point_slope_;
+  std::int64_t start_time_ = 0;
+  std::int64_t clock_ = 0;
+  std::int64_t flow_value_ = 0;
+  bool at_minimum_ = false;
+
+  std::vector<Node> nodes_;
+  std::vector<std::uint8_t> side_;
+  std::vector<std::uint32_t> first_incident_;
+  std::vector<Incident> incident_;
+  std::vector<NodeId> ends_;            ///< per dart: where it leads
+  std::vector<std::int64_t> residual_;  ///< per dart
+  std::vector<ArcState> arc_;
+  std::vector<Event> heap_;  ///< least clock first; outdated ones are dropped when they surface
+
+  std::vector<Dart> open_;      ///< residual darts that may lead from S to T
+  std::vector<NodeId> dirty_;   ///< nodes that changed sides in this instant
+  std::vector<ArcId> touched_;  ///< arcs that reached a point in this instant
+
+  // A search: nodes that are known to have no root (yet), and from each the dart towards where the search
+  // began.
+  std::vector<std::uint32_t> seen_;  ///< per node: the search that met it last
+  std::uint32_t search_ = 0;
+  std::vector<NodeId> met_;
+  std::vector<Dart> towards_;  ///< per node
+  std::vector<Dart> path_;
+
+  std::uint64_t work_ = 0;
+  WalkCounts counts_;
+};
+
+/// Complementary slackness and conservation of an optimum: nothing that passes can make the walk fail.
+/// Answers what is wrong, or an empty text.
+[[nodiscard]] std::string check_optimum(const Network& network, const Optimum& optimum);
+
+/// The optimum at the slowest time that pays: every computation at its least cost, no flow. Its time is
+/// T_max.
+[[nodiscard]] Optimum slowest_optimum(const Network& network);
+
+}  // namespace perseus::solver
