@@ -54,6 +54,7 @@ class Builder {
         ++id;
       }
     }
+    PERSEUS_RETURN_IF_ERROR(check_others());
     return check_complete();
   }
 
@@ -116,6 +117,7 @@ class Builder {
         PERSEUS_RETURN_IF_ERROR(put(id, rank, c, c.stage, c.microbatch, &Parts::forward));
         return put(id, rank, c, c.stage_b, c.microbatch_b, &Parts::backward);
       case Kind::kOther:
+        others_.push_back(c);
         return own_stage(rank, c, c.stage);
     }
     return fail(ErrorCode::kInternal, "unknown kind of computation");
@@ -167,6 +169,16 @@ class Builder {
                             instruction_name(kind), microbatch));
   }
 
+  /// A plan tells computations apart by stage, instruction and microbatch.
+  Status check_others() {
+    std::ranges::sort(others_);
+    const auto twice = std::ranges::adjacent_find(others_);
+    if (twice == others_.end()) return {};
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("{} on rank {} is repeated", to_string(schedule_, *twice), *stage_rank_[twice->stage]));
+  }
+
   [[nodiscard]] Status check_complete() const {
     for (std::uint32_t s = 0; s < parts_.size(); ++s) {
       for (std::uint32_t m = 0; m < schedule_.microbatches; ++m) {
@@ -208,6 +220,7 @@ class Builder {
 
   const Schedule& schedule_;
   std::vector<std::optional<std::uint32_t>> stage_rank_;
+  std::vector<Computation> others_;  ///< every kOther
   std::vector<std::vector<Parts>> parts_;
   std::vector<std::uint32_t> rank_of_;
   std::vector<Edge> edges_;

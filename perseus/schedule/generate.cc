@@ -151,7 +151,7 @@ Status check_group_size(const Shape& shape, std::uint32_t group) {
 
 Status check_virtual_stages(const KnownSchedule& known, std::uint32_t asked) {
   if (known.any_virtual_stages || asked == 0 || asked == known.default_virtual_stages) return {};
-  return fail(ErrorCode::kInvalidInput, fmt::format("{} virtual stages: {} has exactly {}", asked, known.name,
+  return fail(ErrorCode::kInvalidInput, fmt::format("virtual stages {}: {} has exactly {}", asked, known.name,
                                                     known.default_virtual_stages));
 }
 
@@ -163,8 +163,7 @@ Status check_count(const Generator& generator, const Shape& shape) {
       return fail(
           ErrorCode::kLimit,
           fmt::format(
-              "{} with {} ranks, {} virtual stages and {} microbatches has more than {} computations, "
-              "the limit",
+              "{} with pp {}, virtual stages {}, microbatches {} has more than {} computations, the limit",
               generator.known.name, shape.pipeline, shape.virtual_stages, shape.microbatches,
               core::kMaxComputations));
     }
