@@ -19,7 +19,7 @@ Ticks ceil_ticks(core::Seconds t, int tick_exponent) {
 
 /// Sorts one set's options into rungs and appends them. Options slower than the target are left out.
 void add_ladder(const core::Problem& problem, std::uint32_t set, core::Watts blocking, core::Seconds target,
-                  FlatProblem& flat) {
+                FlatProblem& flat) {
   const auto options = problem.option_set(set);
   const auto cost = [&](const core::Option& o) { return (o.energy - blocking * o.time).value(); };
   std::vector<std::uint32_t> order;
@@ -110,10 +110,11 @@ Ticks fastest_makespan(const FlatProblem& flat) {
 
 std::unexpected<core::Error> infeasible(const core::Problem& problem, core::Seconds target) {
   const auto t_min = core::exact_timing(problem, core::fastest_choice(problem)).makespan.ceil_seconds();
-  return core::fail(core::ErrorCode::kInfeasible,
-                    fmt::format("target time {} s is below T_min = {} s, the iteration time with every computation "
-                                "at its fastest option",
-                                target.value(), t_min.value()));
+  return core::fail(
+      core::ErrorCode::kInfeasible,
+      fmt::format("target time {} s is below T_min = {} s, the iteration time with every computation "
+                  "at its fastest option",
+                  target.value(), t_min.value()));
 }
 
 /// Ends of all computations and their maximum, exactly.
@@ -156,7 +157,8 @@ Position cheapest_on_longest_path(const FlatProblem& flat, const Rungs& rungs,
 }  // namespace
 
 core::Result<FlatProblem> flatten(const core::Problem& problem, std::span<const core::ComputationId> order,
-                                  core::Seconds target, const core::Certificate& certificate, bool self_timed) {
+                                  core::Seconds target, const core::Certificate& certificate,
+                                  bool self_timed) {
   FlatProblem flat;
   flat.size = problem.size();
   flat.id.assign(order.begin(), order.end());

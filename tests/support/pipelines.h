@@ -25,13 +25,16 @@ T value_or_throw(core::Result<T> result) {
 
 /// 1F1B: warm-up forwards, one forward and one backward in turn, the rest of the backwards.
 inline core::Schedule one_f_one_b(std::uint32_t stages, std::uint32_t microbatches) {
-  core::Schedule schedule{.name = "1f1b", .microbatches = microbatches, .virtual_stages = 1, .ranks = {}, .instructions = {}};
+  core::Schedule schedule{
+      .name = "1f1b", .microbatches = microbatches, .virtual_stages = 1, .ranks = {}, .instructions = {}};
   for (std::uint32_t s = 0; s < stages; ++s) {
     std::vector<core::Computation> order;
     const std::uint32_t warm_up = std::min(stages - 1 - s, microbatches);
     std::uint32_t forward = 0;
     std::uint32_t backward = 0;
-    const auto add = [&](core::Kind kind, std::uint32_t& m) { order.push_back({.kind = kind, .stage = s, .microbatch = m++}); };
+    const auto add = [&](core::Kind kind, std::uint32_t& m) {
+      order.push_back({.kind = kind, .stage = s, .microbatch = m++});
+    };
     while (forward < warm_up) add(core::Kind::kForward, forward);
     while (forward < microbatches) {
       add(core::Kind::kForward, forward);
@@ -55,8 +58,8 @@ struct Synthetic {
   std::uint64_t noise_seed = 1;  ///< of the noise
 };
 
-/// Time and energy of a computation that takes `t0` at 1410 MHz, on a made-up GPU of the A100's class: 70-80 % of
-/// the time scales with the clock, power is 90 W + 260 W x^2.4 at x = clock / 1410 MHz (assumed).
+/// Time and energy of a computation that takes `t0` at 1410 MHz, on a made-up GPU of the A100's class: 70-80
+/// % of the time scales with the clock, power is 90 W + 260 W x^2.4 at x = clock / 1410 MHz (assumed).
 inline core::Option synthetic_option(double t0, double bound_share, std::uint32_t mhz) {
   const double x = mhz / 1410.0;
   const double time = t0 * ((1 - bound_share) + bound_share / x);
@@ -80,7 +83,8 @@ inline core::Profile synthetic_profile(const Synthetic& shape) {
     const double scale = 1 + shape.imbalance * (2 * uniform(random) - 1);
     for (const bool forward : {false, true}) {  // "backward" sorts before "forward"
       const double share = 0.7 + 0.1 * uniform(random);
-      core::ProfileEntry entry{.stage = s, .instruction = forward ? "forward" : "backward", .stage_b = {}, .options = {}};
+      core::ProfileEntry entry{
+          .stage = s, .instruction = forward ? "forward" : "backward", .stage_b = {}, .options = {}};
       for (std::uint32_t k = 0; k < shape.clocks; ++k) {
         core::Option o = synthetic_option((forward ? 0.03 : 0.06) * scale, share, 1410 - k * shape.step_mhz);
         o.time = (1 + shape.time_noise * normal()) * o.time;
@@ -94,15 +98,16 @@ inline core::Profile synthetic_profile(const Synthetic& shape) {
 }
 
 /// A 1F1B problem over a profile, `blocking` watts on every rank.
-inline core::Problem one_f_one_b_problem(core::Profile profile, std::uint32_t stages, std::uint32_t microbatches,
-                                         double blocking = 85, double lag = 0, std::uint32_t tensor = 1) {
+inline core::Problem one_f_one_b_problem(core::Profile profile, std::uint32_t stages,
+                                         std::uint32_t microbatches, double blocking = 85, double lag = 0,
+                                         std::uint32_t tensor = 1) {
   core::ProblemInputs inputs;
   inputs.profile = std::move(profile);
   inputs.blocking_power.assign(stages, core::Watts(blocking));
   inputs.p2p_lag = core::Seconds(lag);
   inputs.parallel.tensor = tensor;
-  return value_or_throw(
-      core::Problem::build(value_or_throw(core::Pipeline::build(one_f_one_b(stages, microbatches))), std::move(inputs)));
+  return value_or_throw(core::Problem::build(
+      value_or_throw(core::Pipeline::build(one_f_one_b(stages, microbatches))), std::move(inputs)));
 }
 
 }  // namespace perseus::testing
