@@ -13,7 +13,7 @@ namespace {
 using core::Seconds;
 
 /// Forward plus backward at the top clock; the limiter does not matter to a split.
-Seconds stage_time(const Setup& setup, const StageShape& stage) {
+Seconds stage_time(const Deployment& setup, const StageShape& stage) {
   const core::Megahertz top = supported_clocks(*setup.gpu).front();
   Seconds time;
   for (const Work& work :
@@ -23,7 +23,7 @@ Seconds stage_time(const Setup& setup, const StageShape& stage) {
   return time;
 }
 
-StageCosts stage_costs(const Setup& setup) {
+StageCosts stage_costs(const Deployment& setup) {
   const Seconds layer = stage_time(setup, {.layers = 1});
   return {.layer = layer,
           .embedding = stage_time(setup, {.layers = 1, .first = true}) - layer,
@@ -49,6 +49,19 @@ std::pair<Seconds, Seconds> extremes(std::uint32_t first, std::uint32_t last, st
 std::vector<std::uint32_t> even_split(std::uint32_t layers, std::uint32_t stages) {
   std::vector<std::uint32_t> split(stages, layers / stages);
   for (std::uint32_t s = 0; s < layers % stages; ++s) ++split[s];
+  return split;
+}
+
+std::vector<std::uint32_t> ends_as_layers_split(std::uint32_t layers, std::uint32_t stages) {
+  if (stages == 1) return {layers};
+  std::vector<std::uint32_t> split = even_split(layers + 2, stages);
+  --split.front();
+  --split.back();
+  for (std::uint32_t* end : {&split.front(), &split.back()}) {
+    if (*end > 0) continue;
+    --*std::ranges::max_element(split);
+    ++*end;
+  }
   return split;
 }
 
@@ -79,10 +92,24 @@ std::vector<std::uint32_t> min_imbalance_split(std::uint32_t layers, std::uint32
   return split;
 }
 
-std::vector<StageShape> stage_shapes(const Setup& setup, Partition partition) {
-  const auto split = partition == Partition::kEven
-                         ? even_split(setup.model->layers, setup.stages)
-                         : min_imbalance_split(setup.model->layers, setup.stages, stage_costs(setup));
+namespace {
+
+std::vector<std::uint32_t> deal(const Deployment& setup, Partition partition) {
+  switch (partition) {
+    case Partition::kMinImbalance:
+      return min_imbalance_split(setup.model->layers, setup.stages, stage_costs(setup));
+    case Partition::kEven:
+      return even_split(setup.model->layers, setup.stages);
+    case Partition::kEndsAsLayers:
+      return ends_as_layers_split(setup.model->layers, setup.stages);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partition) {
+  const auto split = deal(setup, partition);
   std::vector<StageShape> shapes;
   for (std::size_t s = 0; s < split.size(); ++s) {
     shapes.push_back({.layers = split[s], .first = s == 0, .last = s + 1 == split.size()});
@@ -90,7 +117,7 @@ std::vector<StageShape> stage_shapes(const Setup& setup, Partition partition) {
   return shapes;
 }
 
-double imbalance_ratio(const Setup& setup, const std::vector<StageShape>& stages) {
+double imbalance_ratio(const Deployment& setup, const std::vector<StageShape>& stages) {
   std::vector<Seconds> times;
   for (const StageShape& stage : stages) times.push_back(stage_time(setup, stage));
   const auto [fastest, slowest] = std::ranges::minmax(times);

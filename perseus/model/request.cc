@@ -72,7 +72,7 @@ Status check_parallel(const SynthRequest& request, const TransformerModel& model
 
 }  // namespace
 
-core::Result<Setup> resolve(const SynthRequest& request) {
+core::Result<Deployment> resolve(const SynthRequest& request) {
   PERSEUS_ASSIGN_OR_RETURN(const TransformerModel* model, find_transformer(request.model));
   PERSEUS_ASSIGN_OR_RETURN(const GpuModel* gpu, find_gpu(request.gpu));
   PERSEUS_RETURN_IF_ERROR(check_counts(request));
@@ -84,13 +84,13 @@ core::Result<Setup> resolve(const SynthRequest& request) {
     return refuse("--microbatch-size", fmt::format("{} sequences of {} tokens are {} tokens; the most is {}",
                                                    request.microbatch_size, sequence, tokens, kMaxTokens));
   }
-  return Setup{.model = model,
-               .gpu = gpu,
-               .stages = request.pipeline * request.virtual_stages,
-               .tensor = request.tensor,
-               .tokens = tokens,
-               .sequence = sequence,
-               .recompute = request.recompute};
+  return Deployment{.model = model,
+                    .gpu = gpu,
+                    .stages = request.pipeline * request.virtual_stages,
+                    .tensor = request.tensor,
+                    .tokens = tokens,
+                    .sequence = sequence,
+                    .recompute = request.recompute};
 }
 
 core::Result<std::vector<core::Megahertz>> listed_clocks(const GpuModel& gpu,
