@@ -106,6 +106,7 @@ core::Result<std::vector<core::Megahertz>> listed_clocks(const GpuModel& gpu,
   // Integer rounding to the nearest index; a count of one is the top clock.
   const std::size_t gaps = std::max<std::size_t>(*count - 1, 1);
   std::vector<core::Megahertz> some;
+  some.reserve(*count);
   for (std::size_t i = 0; i < *count; ++i) {
     some.push_back(all[(2 * i * (all.size() - 1) + gaps) / (2 * gaps)]);
   }
