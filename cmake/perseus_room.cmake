@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# perseus_room(NAME [DEPS rooms...] [LIBS external targets...] [PUBLIC headers...]
+# perseus_room(NAME [DEPS rooms...] [LIBS external targets...] [PUBLIC | PRIVATE headers...]
 #              [TEST_DEPS rooms...] [TEST_LIBS external targets...])
 #
 # A room is one folder, one target and one namespace. Every *.cc of the folder belongs to the library,
 # every *_test.cc to the room's test program: no file can be forgotten. DEPS are visible to users of the room
-# because its headers may include theirs; LIBS stay private. PUBLIC names the headers that other rooms and strangers
-# may include and that are installed; without it every header is public. A main.cc is left to the program that wants
-# it. scripts/check_layers reads these calls.
+# because its headers may include theirs; LIBS stay private. PUBLIC names the headers that other rooms may include and that
+# are installed, or PRIVATE those that are not; the rest is the other. A main.cc is left to the program that wants it. scripts/check_layers reads these calls.
 function(perseus_room name)
-  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;PUBLIC;TEST_DEPS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;PUBLIC;PRIVATE;TEST_DEPS;TEST_LIBS" ${ARGN})
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "perseus_room(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -18,6 +17,8 @@ function(perseus_room name)
   if(ARG_PUBLIC)
     list(TRANSFORM ARG_PUBLIC PREPEND ${dir}/ OUTPUT_VARIABLE headers)
   endif()
+  list(TRANSFORM ARG_PRIVATE PREPEND ${dir}/ OUTPUT_VARIABLE private_headers)
+  list(REMOVE_ITEM headers ${private_headers})
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
@@ -50,6 +51,8 @@ function(perseus_room name)
     endforeach()
     target_link_libraries(${name}_test PRIVATE
       perseus_${name} perseus_flags ${ARG_LIBS} ${ARG_TEST_LIBS} GTest::gmock_main)
+    # Where tests find recorded data; __FILE__ will not do, since a compiler cache may make it relative.
+    target_compile_definitions(${name}_test PRIVATE PERSEUS_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}." PROPERTIES LABELS unit TIMEOUT 300
                          DISCOVERY_MODE PRE_TEST)
   endif()

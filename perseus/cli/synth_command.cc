@@ -75,8 +75,12 @@ class SynthCommand final : public Command {
         ->type_name("MODE")
         ->transform(CLI::CheckedTransformer(recompute).description(""));
     static const std::map<std::string, model::Partition> partition = {
-        {"min-imbalance", model::Partition::kMinImbalance}, {"even", model::Partition::kEven}};
-    command.add_option("--partition", request_.partition, "Layers to stages: min-imbalance or even")
+        {"min-imbalance", model::Partition::kMinImbalance},
+        {"even", model::Partition::kEven},
+        {"ends-as-layers", model::Partition::kEndsAsLayers}};
+    command
+        .add_option("--partition", request_.partition,
+                    "Layers to stages: min-imbalance, even or ends-as-layers")
         ->type_name("MODE")
         ->transform(CLI::CheckedTransformer(partition).description(""));
     command.add_flag("--split-backward", request_.split_backward,

@@ -11,18 +11,24 @@ namespace {
 
 // Sources that several rows share.
 constexpr std::string_view kA100Sheet =
-    "NVIDIA A100 80GB datasheet (nvidia-a100-datasheet-us-nvidia-1758950)";
-constexpr std::string_view kA100Paper = "NVIDIA A100 architecture whitepaper, table of GPU comparison";
-constexpr std::string_view kH100Sheet = "NVIDIA H100 datasheet (specifications table)";
-constexpr std::string_view kH100Paper = "NVIDIA H100 architecture whitepaper, table of GPU comparison";
-constexpr std::string_view kH200Sheet = "NVIDIA H200 datasheet (specifications table)";
-constexpr std::string_view kA40Sheet = "NVIDIA A40 datasheet and product brief PB-09976-001";
+    "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
+    "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf, specifications";
+constexpr std::string_view kA100Paper =
+    "https://images.nvidia.com/aem-dam/en-zz/Solutions/data-center/"
+    "nvidia-ampere-architecture-whitepaper.pdf, "
+    "comparison of V100 and A100";
+constexpr std::string_view kH100Sheet = "https://www.nvidia.com/en-us/data-center/h100/, specifications";
+constexpr std::string_view kH100Paper =
+    "https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper, comparison of A100 and H100";
+constexpr std::string_view kH200Sheet = "https://www.nvidia.com/en-us/data-center/h200/, specifications";
+constexpr std::string_view kA40Sheet =
+    "https://images.nvidia.com/content/Solutions/data-center/a40/nvidia-a40-datasheet.pdf, specifications";
 constexpr std::string_view kAmpereClocks =
-    "nvidia-smi -q -d SUPPORTED_CLOCKS of the product: 210 to 1410 by 15";
+    "`nvidia-smi -q -d SUPPORTED_CLOCKS` of the product: 210 to 1410 by 15, as in the published profile";
 constexpr std::string_view kPcieHopperClocks =
-    "nvidia-smi -q -d SUPPORTED_CLOCKS of the product: 210 to 1755 by 15";
+    "`nvidia-smi -q -d SUPPORTED_CLOCKS` of the product: 210 to 1755 by 15";
 constexpr std::string_view kHopperClocks =
-    "nvidia-smi -q -d SUPPORTED_CLOCKS of the product: up to 1980; from 210 by 15 assumed";
+    "`nvidia-smi -q -d SUPPORTED_CLOCKS` of the product: up to 1980; from 210 by 15 assumed";
 constexpr std::string_view kA40Clocks =
     "Perseus artifact (github.com/ml-energy/zeus, branch kronos, README): 103 clocks; its profiles end at "
     "1740";
@@ -42,17 +48,17 @@ constexpr std::string_view kHopperGuess =
 constexpr std::string_view kHopperPcieGuess = "assumed: h100-sxm scaled by its 114 of 132 SMs";
 constexpr std::string_view kH200Guess = "assumed: as h100-sxm, the same compute die";
 constexpr std::string_view kAmpereGemm =
-    "assumed, so that a whole computation comes near the 51 to 56 % MFU of arXiv 2205.05198 Table 5 (GPT-3 "
-    "175B to 1T)";
+    "assumed, so that a whole computation comes near the 54.2 % MFU of a 530B model (arXiv 2205.05198, "
+    "abstract)";
 constexpr std::string_view kHopperGemm =
-    "assumed, so that a whole computation lies somewhat above the 38 to 43 % of whole jobs in arXiv "
-    "2407.21783 Table 4";
+    "assumed, so that a whole computation lies somewhat above the 38 to 43 % of whole jobs (arXiv "
+    "2407.21783, "
+    "section 3.3)";
 constexpr std::string_view kA40Gemm = "assumed: as the A100's";
 constexpr std::string_view kAttention =
-    "assumed: FlashAttention-2 forward and backward together (arXiv 2307.08691 section 4.1: 50 to 73 % on "
-    "A100)";
+    "assumed: FlashAttention-2 reaches 50 to 73 % on A100 (arXiv 2307.08691, abstract)";
 constexpr std::string_view kHopperAttention =
-    "assumed: FlashAttention-3 at about 60 % (arXiv 2407.08608 section 4.1)";
+    "assumed: below FlashAttention-3's best, 75 % (arXiv 2407.08608, abstract)";
 constexpr std::string_view kA100Bus =
     "github.com/NVIDIA/nccl-tests/issues/149: about 200 GB/s bus bandwidth on 8 A100 SXM";
 constexpr std::string_view kH100Bus =

@@ -46,7 +46,7 @@ Kernel gemm(double m, double k, double n, double count) {
 
 /// Widths on one GPU of the tensor-parallel group.
 struct Shard {
-  explicit Shard(const Setup& setup)
+  explicit Shard(const Deployment& setup)
       : tokens(setup.tokens),
         hidden(setup.model->hidden),
         heads_width(hidden / setup.tensor),
@@ -70,7 +70,7 @@ void add_head_gemm(Work& work, const Shard& s) {
   work.push_back(gemm(s.tokens, s.hidden, s.vocabulary, 1));
 }
 
-void add_attention(Work& work, const Setup& setup, const Shard& s, double layers, double times) {
+void add_attention(Work& work, const Deployment& setup, const Shard& s, double layers, double times) {
   const double square =
       4 * s.tokens * setup.sequence * s.heads_width;  // scores and their product with the values
   const double bytes = kBf16 * s.tokens * 2 * (s.heads_width + s.kv_width);
@@ -90,13 +90,13 @@ void add_layer_passes(Work& work, const Shard& s, double layers, double times) {
 }
 
 /// All-reduces of the residual stream in a ring: each GPU sends 2 (t - 1) / t of the payload.
-void add_all_reduces(Work& work, const Setup& setup, const Shard& s, double count) {
+void add_all_reduces(Work& work, const Deployment& setup, const Shard& s, double count) {
   if (setup.tensor == 1 || count == 0) return;
   const double t = setup.tensor;
   work.push_back({KernelClass::kLink, 0, 2 * (t - 1) / t * kBf16 * s.tokens * s.hidden, count});
 }
 
-void add_layers_forward(Work& work, const Setup& setup, const Shard& s, double layers) {
+void add_layers_forward(Work& work, const Deployment& setup, const Shard& s, double layers) {
   add_layer_gemms(work, s, layers);
   add_attention(work, setup, s, layers, 1);
   add_layer_passes(work, s, layers, 1);
@@ -109,7 +109,7 @@ std::span<const Assumption> work_assumptions() {
   return kAssumptions;
 }
 
-Work forward_work(const Setup& setup, const StageShape& stage) {
+Work forward_work(const Deployment& setup, const StageShape& stage) {
   const Shard s(setup);
   Work work;
   add_layers_forward(work, setup, s, stage.layers);
@@ -124,13 +124,13 @@ Work forward_work(const Setup& setup, const StageShape& stage) {
   return work;
 }
 
-Work recompute_work(const Setup& setup, const StageShape& stage) {
+Work recompute_work(const Deployment& setup, const StageShape& stage) {
   Work work;
   add_layers_forward(work, setup, Shard(setup), stage.layers);
   return work;
 }
 
-Work backward_input_work(const Setup& setup, const StageShape& stage) {
+Work backward_input_work(const Deployment& setup, const StageShape& stage) {
   const Shard s(setup);
   const double layers = stage.layers;
   Work work;
@@ -147,7 +147,7 @@ Work backward_input_work(const Setup& setup, const StageShape& stage) {
   return work;
 }
 
-Work backward_weight_work(const Setup& setup, const StageShape& stage) {
+Work backward_weight_work(const Deployment& setup, const StageShape& stage) {
   const Shard s(setup);
   Work work;
   add_layer_gemms(work, s, stage.layers);
@@ -155,7 +155,7 @@ Work backward_weight_work(const Setup& setup, const StageShape& stage) {
   return work;
 }
 
-double model_flop(const Setup& setup, const StageShape& stage) {
+double model_flop(const Deployment& setup, const StageShape& stage) {
   const Shard s(setup);
   Work once;
   add_layer_gemms(once, s, stage.layers);

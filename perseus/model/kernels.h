@@ -40,18 +40,18 @@ struct StageShape {
 };
 
 /// The parts of a stage's work on one microbatch.
-[[nodiscard]] Work forward_work(const Setup& setup, const StageShape& stage);
+[[nodiscard]] Work forward_work(const Deployment& setup, const StageShape& stage);
 /// Recomputation: the forward of the layers alone (the head's and the embedding's outputs are kept).
-[[nodiscard]] Work recompute_work(const Setup& setup, const StageShape& stage);
+[[nodiscard]] Work recompute_work(const Deployment& setup, const StageShape& stage);
 /// Gradients of the input: dX products, attention, element-wise passes, all-reduces.
-[[nodiscard]] Work backward_input_work(const Setup& setup, const StageShape& stage);
+[[nodiscard]] Work backward_input_work(const Deployment& setup, const StageShape& stage);
 /// Gradients of the weights: dW products, nothing else.
-[[nodiscard]] Work backward_weight_work(const Setup& setup, const StageShape& stage);
+[[nodiscard]] Work backward_weight_work(const Deployment& setup, const StageShape& stage);
 
 /// FLOP that the model itself needs in forward and backward of one microbatch of this stage on one GPU,
 /// recomputation not counted and causal attention counted by half; MFU's numerator (arXiv 2204.02311 appendix
 /// B, with that change).
-[[nodiscard]] double model_flop(const Setup& setup, const StageShape& stage);
+[[nodiscard]] double model_flop(const Deployment& setup, const StageShape& stage);
 
 /// One constant of the work or of the physics that is the same on every GPU.
 struct Assumption {

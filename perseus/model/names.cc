@@ -25,8 +25,11 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::unexpected<core::Error> unknown_name(std::string_view what, std::string_view name,
                                           std::span<const std::string_view> known, std::string_view flag) {
-  const auto nearest =
-      *std::ranges::min_element(known, {}, [&](std::string_view k) { return edit_distance(name, k); });
+  // Somebody who types "h100" means one of the products that begin so, whatever the distance.
+  const auto distance = [name](std::string_view k) {
+    return !name.empty() && k.starts_with(name) ? 0 : edit_distance(name, k);
+  };
+  const auto nearest = *std::ranges::min_element(known, {}, distance);
   return core::fail(core::ErrorCode::kInvalidInput,
                     fmt::format("unknown {} \"{}\"; did you mean \"{}\"? known: {}", what, name, nearest,
                                 fmt::join(known, ", ")),

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "perseus/core/profile.h"
 #include "perseus/model/gpu_physics.h"
 
 namespace perseus::model {
@@ -13,7 +14,7 @@ namespace {
 using core::Seconds;
 
 /// Forward plus backward at the top clock; the limiter does not matter to a split.
-Seconds stage_time(const Setup& setup, const StageShape& stage) {
+Seconds stage_time(const Deployment& setup, const StageShape& stage) {
   const core::Megahertz top = supported_clocks(*setup.gpu).front();
   Seconds time;
   for (const Work& work :
@@ -23,7 +24,7 @@ Seconds stage_time(const Setup& setup, const StageShape& stage) {
   return time;
 }
 
-StageCosts stage_costs(const Setup& setup) {
+StageCosts stage_costs(const Deployment& setup) {
   const Seconds layer = stage_time(setup, {.layers = 1});
   return {.layer = layer,
           .embedding = stage_time(setup, {.layers = 1, .first = true}) - layer,
@@ -38,8 +39,10 @@ std::pair<Seconds, Seconds> extremes(std::uint32_t first, std::uint32_t last, st
   Seconds slowest = std::max(a, b);
   Seconds fastest = std::min(a, b);
   if (between > 0) {
-    slowest = std::max(slowest, (rest + between - 1) / between * costs.layer);
-    fastest = std::min(fastest, rest / between * costs.layer);
+    const std::uint32_t most = (rest + between - 1) / between;
+    const std::uint32_t least = rest / between;
+    slowest = std::max(slowest, most * costs.layer);
+    fastest = std::min(fastest, least * costs.layer);
   }
   return {slowest, fastest};
 }
@@ -49,6 +52,19 @@ std::pair<Seconds, Seconds> extremes(std::uint32_t first, std::uint32_t last, st
 std::vector<std::uint32_t> even_split(std::uint32_t layers, std::uint32_t stages) {
   std::vector<std::uint32_t> split(stages, layers / stages);
   for (std::uint32_t s = 0; s < layers % stages; ++s) ++split[s];
+  return split;
+}
+
+std::vector<std::uint32_t> ends_as_layers_split(std::uint32_t layers, std::uint32_t stages) {
+  if (stages == 1) return {layers};
+  std::vector<std::uint32_t> split = even_split(layers + 2, stages);
+  --split.front();
+  --split.back();
+  for (std::uint32_t* end : {&split.front(), &split.back()}) {
+    if (*end > 0) continue;
+    --*std::ranges::max_element(split);
+    ++*end;
+  }
   return split;
 }
 
@@ -79,21 +95,40 @@ std::vector<std::uint32_t> min_imbalance_split(std::uint32_t layers, std::uint32
   return split;
 }
 
-std::vector<StageShape> stage_shapes(const Setup& setup, Partition partition) {
-  const auto split = partition == Partition::kEven
-                         ? even_split(setup.model->layers, setup.stages)
-                         : min_imbalance_split(setup.model->layers, setup.stages, stage_costs(setup));
+namespace {
+
+std::vector<std::uint32_t> deal(const Deployment& setup, Partition partition) {
+  switch (partition) {
+    case Partition::kMinImbalance:
+      return min_imbalance_split(setup.model->layers, setup.stages, stage_costs(setup));
+    case Partition::kEven:
+      return even_split(setup.model->layers, setup.stages);
+    case Partition::kEndsAsLayers:
+      return ends_as_layers_split(setup.model->layers, setup.stages);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partition) {
+  const auto split = deal(setup, partition);
   std::vector<StageShape> shapes;
+  shapes.reserve(split.size());
   for (std::size_t s = 0; s < split.size(); ++s) {
     shapes.push_back({.layers = split[s], .first = s == 0, .last = s + 1 == split.size()});
   }
   return shapes;
 }
 
-double imbalance_ratio(const Setup& setup, const std::vector<StageShape>& stages) {
-  std::vector<Seconds> times;
-  for (const StageShape& stage : stages) times.push_back(stage_time(setup, stage));
-  const auto [fastest, slowest] = std::ranges::minmax(times);
+double imbalance_ratio(const Deployment& setup, const std::vector<StageShape>& stages) {
+  Seconds slowest;
+  Seconds fastest = core::kMaxTime;
+  for (const StageShape& stage : stages) {
+    const Seconds time = stage_time(setup, stage);
+    slowest = std::max(slowest, time);
+    fastest = std::min(fastest, time);
+  }
   return slowest / fastest;
 }
 

@@ -30,11 +30,16 @@ struct StageCosts {
 /// layers / stages each, one more on the first layers % stages. `layers >= stages >= 1`.
 [[nodiscard]] std::vector<std::uint32_t> even_split(std::uint32_t layers, std::uint32_t stages);
 
+/// even_split() of layers + 2 with the embedding taken from the first stage and the head from the last; at
+/// least one layer stays on each, taken from the stages with most (the first of them). `layers >= stages >=
+/// 1`.
+[[nodiscard]] std::vector<std::uint32_t> ends_as_layers_split(std::uint32_t layers, std::uint32_t stages);
+
 /// The stages of a setup under a policy.
-[[nodiscard]] std::vector<StageShape> stage_shapes(const Setup& setup, Partition partition);
+[[nodiscard]] std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partition);
 
 /// Slowest over fastest stage, forward plus backward at the top clock: the imbalance ratio of arXiv
-/// 2312.06902 Table 1, with the backward counted as well.
-[[nodiscard]] double imbalance_ratio(const Setup& setup, const std::vector<StageShape>& stages);
+/// 2312.06902 with the backward counted as well. `stages` is not empty.
+[[nodiscard]] double imbalance_ratio(const Deployment& setup, const std::vector<StageShape>& stages);
 
 }  // namespace perseus::model

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace perseus::model {
@@ -72,7 +73,7 @@ Status check_parallel(const SynthRequest& request, const TransformerModel& model
 
 }  // namespace
 
-core::Result<Setup> resolve(const SynthRequest& request) {
+core::Result<Deployment> resolve(const SynthRequest& request) {
   PERSEUS_ASSIGN_OR_RETURN(const TransformerModel* model, find_transformer(request.model));
   PERSEUS_ASSIGN_OR_RETURN(const GpuModel* gpu, find_gpu(request.gpu));
   PERSEUS_RETURN_IF_ERROR(check_counts(request));
@@ -84,13 +85,13 @@ core::Result<Setup> resolve(const SynthRequest& request) {
     return refuse("--microbatch-size", fmt::format("{} sequences of {} tokens are {} tokens; the most is {}",
                                                    request.microbatch_size, sequence, tokens, kMaxTokens));
   }
-  return Setup{.model = model,
-               .gpu = gpu,
-               .stages = request.pipeline * request.virtual_stages,
-               .tensor = request.tensor,
-               .tokens = tokens,
-               .sequence = sequence,
-               .recompute = request.recompute};
+  return Deployment{.model = model,
+                    .gpu = gpu,
+                    .stages = request.pipeline * request.virtual_stages,
+                    .tensor = request.tensor,
+                    .tokens = tokens,
+                    .sequence = sequence,
+                    .recompute = request.recompute};
 }
 
 core::Result<std::vector<core::Megahertz>> listed_clocks(const GpuModel& gpu,
@@ -102,10 +103,11 @@ core::Result<std::vector<core::Megahertz>> listed_clocks(const GpuModel& gpu,
     return refuse("--clocks",
                   fmt::format("is {}; {} has 1 to {} useful clocks", *count, gpu.name, all.size()));
   }
+  // Integer rounding to the nearest index; a count of one is the top clock.
+  const std::size_t gaps = std::max<std::size_t>(*count - 1, 1);
   std::vector<core::Megahertz> some;
-  for (std::uint32_t i = 0; i < *count; ++i) {
-    // Integer rounding to the nearest index; a count of one is the top clock.
-    const std::size_t gaps = std::max<std::size_t>(*count - 1, 1);
+  some.reserve(*count);
+  for (std::size_t i = 0; i < *count; ++i) {
     some.push_back(all[(2 * i * (all.size() - 1) + gaps) / (2 * gaps)]);
   }
   return some;

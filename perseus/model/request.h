@@ -24,9 +24,15 @@ enum class Recompute : std::uint8_t {
 
 /// How layers are dealt to model stages.
 enum class Partition : std::uint8_t {
-  kMinImbalance,  ///< least time of the slowest stage, then the fastest stage as slow as possible
-                  ///< ("min-imbalance")
-  kEven,          ///< equal counts; a remainder goes to the first stages, one layer each ("even")
+  /// Least time of the slowest stage, then the fastest stage as slow as possible ("min-imbalance").
+  kMinImbalance,
+  /// Equal counts; a remainder goes to the first stages, one layer each ("even").
+  kEven,
+  /// As "even" with embedding and head counted as a layer each ("ends-as-layers"): how BLOOM (arXiv
+  /// 2211.05100) and
+  /// Llama 3 405B (arXiv 2407.21783 section 3.3.2: one layer less on the first and the last stage) were
+  /// trained.
+  kEndsAsLayers,
 };
 
 /// All inputs of synthesise(). Field by field the flags of `perseus synth`; the defaults are the flags'
@@ -51,7 +57,7 @@ struct SynthRequest {
 };
 
 /// A request whose names are resolved and whose numbers were checked. The pointers are to static storage.
-struct Setup {
+struct Deployment {
   const TransformerModel* model = nullptr;
   const GpuModel* gpu = nullptr;
   std::uint32_t stages = 1;  ///< model stages: pipeline x virtual stages
@@ -65,7 +71,7 @@ struct Setup {
 /// unknown name, a zero, more stages than layers, a tensor width that does not divide heads, key/value heads
 /// and MLP, or above 8, more than 2^22 tokens in a microbatch, more clocks than there are, noise outside 0 to
 /// 20 %, 0 or over 10,000 samples.
-core::Result<Setup> resolve(const SynthRequest& request);
+core::Result<Deployment> resolve(const SynthRequest& request);
 
 /// Highest share of its value that noise may have (as a standard deviation): beyond, times would turn
 /// negative.

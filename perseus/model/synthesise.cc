@@ -37,7 +37,7 @@ Work joined(Work a, const Work& b) {
 }
 
 /// The instructions of one stage with their work, sorted by name as a profile wants them.
-std::vector<std::pair<std::string, Work>> instructions(const Setup& setup, const StageShape& stage,
+std::vector<std::pair<std::string, Work>> instructions(const Deployment& setup, const StageShape& stage,
                                                        bool split) {
   Work input = backward_input_work(setup, stage);
   if (setup.recompute == Recompute::kFull) input = joined(recompute_work(setup, stage), input);
@@ -54,7 +54,7 @@ std::vector<std::pair<std::string, Work>> instructions(const Setup& setup, const
 }  // namespace
 
 core::Result<core::Profile> synthesise(const SynthRequest& request) {
-  PERSEUS_ASSIGN_OR_RETURN(const Setup setup, resolve(request));
+  PERSEUS_ASSIGN_OR_RETURN(const Deployment setup, resolve(request));
   PERSEUS_ASSIGN_OR_RETURN(const auto clocks, listed_clocks(*setup.gpu, request.clocks));
   const NoiseModel noise{.time_percent = request.noise_time,
                          .energy_percent = request.noise_energy,
@@ -82,7 +82,7 @@ core::Result<core::Profile> synthesise(const SynthRequest& request) {
 }
 
 core::Result<core::Seconds> p2p_lag(const SynthRequest& request) {
-  PERSEUS_ASSIGN_OR_RETURN(const Setup setup, resolve(request));
+  PERSEUS_ASSIGN_OR_RETURN(const Deployment setup, resolve(request));
   constexpr double kBf16 = 2;  // B
   const double bytes = kBf16 * setup.tokens * setup.model->hidden / setup.tensor;
   return core::Seconds(rounded(bytes / setup.gpu->network_bandwidth.value, kTicksPerSecond));

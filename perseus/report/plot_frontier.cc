@@ -13,7 +13,7 @@ namespace perseus::report {
 namespace {
 
 constexpr Size kSize{1200, 675};  // 16:9, as slides are
-constexpr Rect kPlot{92, 118, 1060, 476};
+constexpr Rect kPlot{92, 132, 1060, 462};
 constexpr double kLabelSize = 13;
 constexpr double kFar = 34;                 // of a label that needs a leader
 constexpr int kFarPlaces = 14;              // such places above and below
@@ -107,9 +107,8 @@ class FrontierPlot {
       const Point centre = at(baseline.time, baseline.energy);
       labels_.keep_free({centre.x - 5, centre.y - 5, 10, 10});
     }
-    draw_baseline(baselines_.front());
     draw_saving();
-    for (std::size_t b = 1; b < baselines_.size(); ++b) draw_baseline(baselines_[b]);
+    for (const ReportBaseline& baseline : baselines_) draw_baseline(baseline);
   }
 
  private:
@@ -149,7 +148,7 @@ class FrontierPlot {
       canvas_.text({x_(v), bottom + 22}, fmt::format("{:.{}f}", v, xs.decimals),
                    {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kMiddle});
     }
-    canvas_.text({32, kPlot.y - 14},
+    canvas_.text({32, kPlot.y - 28},
                  fmt::format("energy of one iteration, {} ({})", unit_.name, name(inputs_.evidence)),
                  {.size = kLabelSize, .color = kMuted});
     canvas_.text({kPlot.x + kPlot.width, bottom + 48},
@@ -165,21 +164,16 @@ class FrontierPlot {
     area.push_back({line.front().x, kPlot.y + kPlot.height});
     canvas_.fill_polygon(area, kForbidden);
     canvas_.polyline(line, {.color = kBound, .width = 1.5});
-    const double middle = (line.front().x + line.back().x) / 2;
-    canvas_.text({middle, kPlot.y + kPlot.height - 16},
-                 "no assignment of clocks lies below the curve (proven bound)",
-                 {.size = kLabelSize, .color = kBound, .anchor = Anchor::kMiddle});
+    canvas_.text({line.front().x + 22, kPlot.y + kPlot.height - 18},
+                 "no assignment of clocks lies below the curve: the proven bound",
+                 {.size = kLabelSize, .color = kBound});
   }
 
   void draw_time_mark(core::Seconds time, std::string_view text) {
     const double x = x_(time.value());
     canvas_.line({x, kPlot.y}, {x, kPlot.y + kPlot.height}, {.color = kBound, .dashed = true});
     const std::string label = fmt::format("{} {:.2f} s", text, time.value());
-    const double width = text_width(label, kLabelSize);
-    const bool is_right = x + 8 + width > kPlot.x + kPlot.width;
-    canvas_.text({is_right ? x - 8 : x + 8, kPlot.y + 12}, label,
-                 {.size = kLabelSize, .color = kMuted, .anchor = is_right ? Anchor::kEnd : Anchor::kStart});
-    labels_.keep_free({is_right ? x - 8 - width : x, kPlot.y, width + 8, 18});
+    canvas_.text({x, kPlot.y - 7}, label, {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kMiddle});
   }
 
   void draw_points() {

@@ -3,8 +3,7 @@
 // What people see of a frontier: a self-contained HTML page, two plots as SVG and PNG, and a trace of the
 // timeline. Everything is drawn from one plain value, ReportInputs; nothing here solves anything.
 //
-//   ReportInputs inputs(problem);
-//   inputs.title = "GPT-3 175B on A100";  // and so on
+//   ReportInputs inputs{.problem = problem, .title = "GPT-3 175B on A100", ...};
 //   PERSEUS_ASSIGN_OR_RETURN(std::string html, write_html(inputs));
 //   PERSEUS_ASSIGN_OR_RETURN(std::string png, write_timeline_png(inputs, equal_time_point(inputs)));
 //
@@ -17,7 +16,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "perseus/core/plan.h"
@@ -57,8 +55,6 @@ struct Fact {
 
 /// All that a report shows. Texts are UTF-8 (broken sequences are shown as U+FFFD) and never trusted as HTML.
 struct ReportInputs {
-  explicit ReportInputs(core::Problem the_problem) : problem(std::move(the_problem)) {}
-
   core::Problem problem;
   std::string title;         ///< headline of the page, e.g. "GPT-3 175B, 8 x A100 SXM 80 GB"
   std::string profile_name;  ///< of the profile's file, or the model that made it

@@ -66,8 +66,8 @@ TEST(WriteHtml, IsOneFileThatNamesNoOther) {
   const std::string html = must(write_html(sample_inputs()));
   EXPECT_TRUE(html.starts_with("<!doctype html>"));
   EXPECT_EQ(count(html, "<script"), 2U);
-  for (const char* text :
-       {" src=", "@import", "url(", "<link", "{{policy}}", "{{title}}", "{{style}}", "{{script}}", "{{data}}"}) {
+  for (const char* text : {" src=", "@import", "url(", "<link", "{{policy}}", "{{title}}", "{{style}}",
+                           "{{script}}", "{{data}}"}) {
     EXPECT_EQ(count(html, text), 0U) << text;
   }
 }
@@ -295,7 +295,8 @@ TEST(Degenerate, OneEmptyComputationTakesNoTime) {
   schedule.ranks = {
       {{.kind = core::Kind::kOther}, {.kind = core::Kind::kForward}, {.kind = core::Kind::kBackward}}};
   std::swap(inputs.profile.entries[1], inputs.profile.entries[2]);
-  ReportInputs report(must(core::Problem::build(must(core::Pipeline::build(schedule)), std::move(inputs))));
+  ReportInputs report{
+      .problem = must(core::Problem::build(must(core::Pipeline::build(schedule)), std::move(inputs)))};
   report.all_max = {0, 0, 0};
   report.points.push_back(testing::sample_point(report.problem, {0, 0, 0}, false));
   expect_all_written(report);

@@ -132,7 +132,7 @@ inline void fill_marginals(std::vector<ReportPoint>& points) {
 }
 
 inline ReportInputs sample_inputs(const SampleSize& size = {}) {
-  ReportInputs inputs(sample_problem(size));
+  ReportInputs inputs{.problem = sample_problem(size)};
   inputs.title = "Made-up pipeline";
   inputs.profile_name = "sample.csv";
   inputs.provenance = "made up for a test";

@@ -11,7 +11,7 @@ STRANGER = ROOT / "tests/install/stranger"
 
 def main() -> str | None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = {language: text for language, text in re.findall(r"```(cpp|cmake)\n(.*?)```", readme, re.DOTALL)}
+    blocks = dict(re.findall(r"```(cpp|cmake)\n(.*?)```", readme, re.DOTALL))
     program = (STRANGER / "main.cc").read_text(encoding="utf-8").split("\n", 1)[1]
     if blocks.get("cpp") != program:
         return "README.md: the C++ example differs from tests/install/stranger/main.cc"

@@ -44,14 +44,26 @@ def compare(binary: str, max_pp: int) -> int:
     total = failed = 0
     for pipeline in range(1, max_pp + 1):
         for microbatches in MICROBATCHES:
-            command = [binary, "schedule", "--schedule", "early-recompute-1f1b", "--pp", str(pipeline),
-                       "--microbatches", str(microbatches), "--format", "csv"]
+            command = [
+                binary,
+                "schedule",
+                "--schedule",
+                "early-recompute-1f1b",
+                "--pp",
+                str(pipeline),
+                "--microbatches",
+                str(microbatches),
+                "--format",
+                "csv",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             total += 1
             if done.stdout != csv_text(pipeline, microbatches):
                 failed += 1
-                print(f"pp={pipeline} microbatches={microbatches} differs\nlowtime:\n{csv_text(pipeline, microbatches)}"
-                      f"ours:\n{done.stdout}{done.stderr}")
+                print(
+                    f"pp={pipeline} microbatches={microbatches} differs\nlowtime:\n{csv_text(pipeline, microbatches)}"
+                    f"ours:\n{done.stdout}{done.stderr}"
+                )
     print(f"{total} sizes compared with lowtime, {failed} differ")
     return 1 if failed else 0
 

@@ -27,10 +27,10 @@ tree = load("check_tree")
 
 ROOMS = """
 perseus_room(core LIBS fmt::fmt)
-perseus_room(solver DEPS core PUBLIC frontier.h TEST_DEPS certify)  # a comment
+perseus_room(solver DEPS core PRIVATE tree.h walk.h TEST_DEPS certify)  # a comment
 perseus_room(certify DEPS core)
 perseus_room(report
-  DEPS core solver)
+  DEPS core solver PUBLIC report.h)
 perseus_apart(report certify)
 """
 
@@ -56,6 +56,8 @@ def house(tmp_path):
         ("solver/a.cc", "core/units.h", None),
         ("report/a.cc", "solver/frontier.h", None),
         ("solver/walk.h", "solver/tree.h", None),
+        ("report/plot.h", "solver/frontier.h", None),
+        ("report/report.h", "report/plot.h", "a public header includes perseus/report/plot.h, which is private"),
         ("solver/a_test.cc", "certify/check.h", None),
         ("core/a.h", "solver/frontier.h", "core may not include solver (allowed: nothing)"),
         ("solver/a.cc", "certify/check.h", "solver may not include certify (allowed: core)"),
@@ -64,7 +66,7 @@ def house(tmp_path):
         (
             "solver/frontier.h",
             "solver/tree.h",
-            "a public header includes perseus/solver/tree.h, which is not public",
+            "a public header includes perseus/solver/tree.h, which is private",
         ),
     ],
 )
@@ -161,6 +163,7 @@ def test_sum_of_passed_suites(tmp_path):
     [
         '<testcase name="d" classname="d" status="fail"><failure message="no"/></testcase>',
         '<testcase name="d" classname="d" status="notrun"><skipped message="Unable to find executable"/></testcase>',
+        '<testcase name="d" classname="d"><skipped message="no browser"/></testcase>',
     ],
 )
 def test_sum_counts_failed_and_unrun_tests(tmp_path, case):

@@ -21,7 +21,6 @@ import subprocess
 import sys
 
 import torch
-
 import torch_orders
 
 MICROBATCHES = (*range(1, 21), 24, 32, 48, 64)
@@ -48,8 +47,20 @@ def grid(max_pp: int):
 
 def ours(binary: str, name: str, pipeline: int, microbatches: int, virtual_stages: int) -> tuple[str | None, str]:
     """Our order as CSV, or None and the message of the refusal."""
-    command = [binary, "schedule", "--schedule", name, "--pp", str(pipeline), "--microbatches", str(microbatches),
-               "--virtual-stages", str(virtual_stages), "--format", "csv"]
+    command = [
+        binary,
+        "schedule",
+        "--schedule",
+        name,
+        "--pp",
+        str(pipeline),
+        "--microbatches",
+        str(microbatches),
+        "--virtual-stages",
+        str(virtual_stages),
+        "--format",
+        "csv",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return done.stdout, ""
@@ -98,12 +109,16 @@ def compare(binary: str, max_pp: int) -> int:
 
 
 def write_golden(folder: pathlib.Path, max_pp: int) -> int:
-    origin = (f"# torch {torch.__version__}, tests/torch/compare_schedules.py --write-golden, "
-              f"{datetime.date.today().isoformat()}\n")
+    origin = (
+        f"# torch {torch.__version__}, tests/torch/compare_schedules.py --write-golden, "
+        f"{datetime.date.today().isoformat()}\n"
+    )
     with (folder / "orders.sha256").open("w") as out:
         out.write(origin)
-        out.write("# name pp virtual_stages microbatches SHA-256: of the files (one line of cells per rank, no bubbles)\n"
-                  "# of all these microbatch counts, one after the other. Counts of the grid that are absent: refused.\n")
+        out.write(
+            "# name pp virtual_stages microbatches SHA-256: of the files (one line of cells per rank, no bubbles)\n"
+            "# of all these microbatch counts, one after the other. Counts of the grid that are absent: refused.\n"
+        )
         out.write(f"# grid: microbatches {','.join(map(str, MICROBATCHES))}\n")
         for name, pipeline, virtual_stages in grid(max_pp):
             accepted, digest = [], hashlib.sha256()

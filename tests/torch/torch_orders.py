@@ -55,8 +55,12 @@ def _executed(torch_name: str, pipeline: int, microbatches: int) -> Order:
     for rank in range(pipeline):
         cells: list[str] = []
         stage = _mock_stage(pipeline, pipeline, rank)
-        stage.forward_one_chunk.side_effect = lambda chunk, *_, cells=cells, rank=rank, **__: cells.append(f"{rank}F{chunk}")
-        stage.backward_one_chunk.side_effect = lambda chunk, *_, cells=cells, rank=rank, **__: cells.append(f"{rank}B{chunk}")
+        stage.forward_one_chunk.side_effect = lambda chunk, *_, cells=cells, rank=rank, **__: cells.append(
+            f"{rank}F{chunk}"
+        )
+        stage.backward_one_chunk.side_effect = lambda chunk, *_, cells=cells, rank=rank, **__: cells.append(
+            f"{rank}B{chunk}"
+        )
         schedule = schedules.get_schedule_class(torch_name)(stage, microbatches)
         schedule._initialize_stage = lambda *_, **__: None
         schedule._step_microbatches()

@@ -73,6 +73,17 @@ class FrontierPlot {
     this.onChoose = onChoose;
     this.chosen = report.stops[0];
     this.energy = report.energyUnit;
+    this.width = 0;
+    this.height = 0;
+    this.isNarrow = false;
+    /** @type {Box} */
+    this.plot = {x: 0, y: 0, width: 0, height: 0};
+    /** @type {[number, number]} least and greatest time, s */
+    this.xRange = [0, 1];
+    /** @type {[number, number]} least and greatest energy, J */
+    this.yRange = [0, 1];
+    this.root = svg("svg", {});
+    this.labels = new LabelPlacer(this.plot);
     new ResizeObserver(() => this.draw()).observe(holder);
   }
 
@@ -86,8 +97,8 @@ class FrontierPlot {
     const {data} = this.report;
     this.width = Math.max(280, this.holder.clientWidth);
     this.isNarrow = this.width < 560;
-    this.height = Math.round(Math.min(460, Math.max(320, this.width * 0.42)));
-    this.plot = {x: 58, y: 34, width: this.width - 58 - (this.isNarrow ? 6 : 20), height: this.height - 34 - 52};
+    this.height = Math.round(Math.min(470, Math.max(330, this.width * 0.42)));
+    this.plot = {x: 58, y: 44, width: this.width - 58 - (this.isNarrow ? 6 : 20), height: this.height - 44 - 52};
     const times = [...data.points, ...data.baselines].map((p) => p.time_s).concat(data.curve.map((c) => c[0]));
     const energies = [...data.points, ...data.baselines].map((p) => p.energy_j).concat(data.curve.map((c) => c[1]));
     this.xRange = this.padded(times, 0.05);
@@ -116,15 +127,15 @@ class FrontierPlot {
     this.root.setAttribute("aria-label",
       `Iteration time against energy. Chosen point: ${withUnit(point.time_s, this.report.timeUnit)}, ` +
       `${withUnit(point.energy_j, this.energy)}.`);
-    this.labels = new LabelPlacer({x: this.plot.x, y: this.plot.y, width: this.width - this.plot.x, height: this.plot.height});
+    this.labels = new LabelPlacer({x: this.plot.x, y: this.plot.y - 2, width: this.width - this.plot.x, height: this.plot.height});
     this.drawBound();
     this.drawAxes();
     this.drawTimeMark(data.t_min_s, "T_min");
     this.drawTimeMark(data.t_star_s, "T*");
     this.drawPoints();
-    this.drawBaselines(0, 1);
-    this.drawMeasures(point);
-    this.drawBaselines(1, data.baselines.length);
+    const measures = this.reserveMeasures(point);
+    this.drawBaselines();
+    if (measures) this.drawMeasures(point, measures);
     this.root.append(svg("circle", {class: "chosen-dot", cx: this.x(point.time_s), cy: this.y(point.energy_j), r: 6.5}));
     this.root.addEventListener("pointermove", (event) => this.hover(event));
     this.root.addEventListener("pointerleave", () => tip.hide());
@@ -175,15 +186,10 @@ class FrontierPlot {
   /** @param {number} time @param {string} text */
   drawTimeMark(time, text) {
     const x = this.x(time);
-    const isRight = x > this.plot.x + this.plot.width - 60;
     this.root.append(svg("line", {class: "time-mark", x1: x, x2: x, y1: this.plot.y, y2: this.plot.y + this.plot.height}));
-    const label = svg("text", {class: "axis-text halo", x: isRight ? x - 6 : x + 6, y: this.plot.y + 10,
-                               "text-anchor": isRight ? "end" : "start"}, "T");
-    const index = svg("tspan", {dy: 3, "font-size": 10}, text.slice(1).replace("_", ""));
-    if (text === "T*") index.setAttribute("dy", "-3");
-    label.append(index);
+    const label = svg("text", {class: "axis-text", x, y: this.plot.y - 7, "text-anchor": "middle"}, "T");
+    label.append(text === "T*" ? "*" : svg("tspan", {dy: 3, "font-size": 10}, text.slice(1).replace("_", "")));
     this.root.append(label);
-    this.labels.taken.push({x: isRight ? x - 40 : x, y: this.plot.y, width: 40, height: 16});
   }
 
   drawPoints() {
@@ -197,43 +203,59 @@ class FrontierPlot {
     }
   }
 
-  /** From all-max to the chosen point: first the change in time, then the change in energy. */
-  drawMeasures(/** @type {FrontierPoint} */ point) {
+  /**
+   * Where the lines from all-max to the chosen point run: first the change in time, then the change in energy. Null
+   * where the energies are too near each other to show. Keeps labels off the lines.
+   * @param {FrontierPoint} point
+   */
+  reserveMeasures(point) {
     const {allMax} = this.report;
     const from = {x: this.x(allMax.time_s), y: this.y(allMax.energy_j)};
     const to = {x: this.x(point.time_s), y: this.y(point.energy_j)};
-    if (to.y < from.y + 30) return;
+    if (to.y < from.y + 30) return null;
+    this.labels.taken.push({x: Math.min(from.x, to.x), y: from.y - 4, width: Math.abs(to.x - from.x), height: 8},
+      {x: to.x - 5, y: from.y, width: 10, height: to.y - from.y});
+    return {from, to};
+  }
+
+  /** @param {FrontierPoint} point @param {{from: {x: number, y: number}, to: {x: number, y: number}}} lines */
+  drawMeasures(point, {from, to}) {
+    const {allMax} = this.report;
     const saving = signedPercent(point.energy_j / allMax.energy_j - 1);
     this.root.append(svg("path", {class: "measure", d: `M${from.x} ${from.y}L${to.x} ${from.y}L${to.x} ${to.y - 14}`}),
       svg("path", {class: "measure-head", d: `M${to.x - 5} ${to.y - 17}h10l-5 9z`}));
-    this.labels.taken.push({x: Math.min(from.x, to.x), y: from.y - 5, width: Math.abs(to.x - from.x), height: 10},
-      {x: to.x - 5, y: from.y, width: 10, height: to.y - from.y});
     const isEqual = Math.abs(point.time_s / allMax.time_s - 1) < 5e-4;
     this.measureText(isEqual && !this.isNarrow ? `${saving} energy at equal time` : `${saving}${this.isNarrow ? "" : " energy"}`,
-      to.x, (from.y + to.y) / 2 + 6, 17);
-    if (Math.abs(to.x - from.x) > 60) {
-      const text = `${signedPercent(point.time_s / allMax.time_s - 1)} time`;
-      this.root.append(svg("text", {class: "measure-text small", x: (from.x + to.x) / 2, y: from.y - 8, "text-anchor": "middle"}, text));
-      const width = this.labels.width(text, 13, true);
-      this.labels.taken.push({x: (from.x + to.x - width) / 2, y: from.y - 22, width, height: 18});
-    }
+      to.x, from.y, to.y);
+    const text = `${signedPercent(point.time_s / allMax.time_s - 1)} time`;
+    const width = this.labels.width(text, 13, true);
+    const box = {x: (from.x + to.x - width) / 2, y: from.y - 22, width, height: 18};
+    if (Math.abs(to.x - from.x) < width + 12 || !this.labels.isFree(box)) return;
+    this.root.append(svg("text", {class: "measure-text small", x: (from.x + to.x) / 2, y: from.y - 8, "text-anchor": "middle"}, text));
+    this.labels.taken.push(box);
   }
 
-  /** Beside the vertical measure, on the side that has room. @param {string} text @param {number} x @param {number} y @param {number} size */
-  measureText(text, x, y, size) {
+  /** Beside the vertical measure at x, as near to its middle as is free. @param {string} text @param {number} x @param {number} top @param {number} bottom */
+  measureText(text, x, top, bottom) {
+    const size = 17;
     const width = this.labels.width(text, size, true);
-    const fits = x + 12 + width < this.width;
-    this.root.append(svg("text", {class: "measure-text", x: fits ? x + 12 : x - 12, y, "text-anchor": fits ? "start" : "end"}, text));
-    this.labels.taken.push({x: fits ? x + 12 : x - 12 - width, y: y - size, width, height: size + 6});
+    const middle = (top + bottom) / 2 - size / 2 - 2;
+    const corners = [];
+    for (const left of [x + 12, x - 12 - width, x + 170, x + 60]) {
+      for (let k = 0; k <= 5; ++k) corners.push([left, middle + k * 8], [left, middle - k * 8]);
+    }
+    const box = corners.map(([left, y]) => ({x: left, y, width, height: size + 5})).find((b) => this.labels.isFree(b)) ??
+      {x: x + 12, y: middle, width, height: size + 5};
+    this.root.append(svg("text", {class: "measure-text", x: box.x, y: box.y + size - 1}, text));
+    this.labels.taken.push(box);
   }
 
-  /** The baselines from index `first` to before `end`: all-max takes its place ahead of the measures. @param {number} first @param {number} end */
-  drawBaselines(first, end) {
+  drawBaselines() {
     const {baselines} = this.report.data;
     for (const b of baselines) {
       this.labels.taken.push({x: this.x(b.time_s) - 5, y: this.y(b.energy_j) - 5, width: 10, height: 10});
     }
-    for (const b of baselines.slice(first, end)) {
+    for (const b of baselines) {
       const x = this.x(b.time_s);
       const y = this.y(b.energy_j);
       this.root.append(svg("circle", {class: "baseline-dot", cx: x, cy: y, r: 5}));

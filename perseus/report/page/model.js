@@ -10,7 +10,7 @@
  *            time_s: number[], energy_j: number[]}} ComputationClass computations alike but for the microbatch; the
  *            options are those that the plans of this report use, per GPU
  * @typedef {{first_of_rank: number[], classes: ComputationClass[], class_of: Packed, microbatch: Packed,
- *            microbatch_b?: Packed, edge_from: Packed, edge_to: Packed, lags_s: number[], edge_lag?: Packed}} Dag
+ *            microbatch_b?: Packed, edge_from: Packed, edge_to: Packed, lags_s: number[], edge_lag?: Packed}} DagData
  * @typedef {{point: number, choice: Packed}} PackedPlan
  * @typedef {{format: string, title: string, profile: string, provenance: string, evidence: string, fit: string,
  *            schedule: string, facts: [string, string][], warnings: string[], pipeline: number,
@@ -18,7 +18,7 @@
  *            p2p_lag_s: number, blocking_power_w: number[], t_min_s: number, t_star_s: number, t_max_s: number,
  *            solver_s?: number, breakpoints?: number, baselines: Baseline[], curve: [number, number][],
  *            points: FrontierPoint[], straggler_points: FrontierPoint[],
- *            ramps: {clock: string[], power: string[]}, dag?: Dag,
+ *            ramps: {clock: string[], power: string[]}, dag?: DagData,
  *            plans?: {all_max: Packed, points: PackedPlan[], straggler_points: PackedPlan[]}}} ReportData
  * @typedef {Uint8Array|Uint16Array|Uint32Array} Numbers
  * @typedef {{start: Float64Array, slack: Float64Array, makespan: number}} Timing seconds
@@ -44,7 +44,7 @@ const CRITICAL_SHARE = 1e-9;
 
 /** The DAG of one iteration in flat arrays; only for reports that carry it. */
 class Dag {
-  /** @param {ReportData} data @param {NonNullable<ReportData["dag"]>} dag */
+  /** @param {ReportData} data @param {DagData} dag */
   constructor(data, dag) {
     this.size = data.computations;
     this.tensor = data.tensor;
@@ -57,16 +57,19 @@ class Dag {
     this.microbatchB = dag.microbatch_b ? unpack(dag.microbatch_b) : null;
     this.rankOf = new Uint16Array(this.size);
     for (let r = 0; r < this.ranks; ++r) this.rankOf.fill(r, this.firstOfRank[r], this.firstOfRank[r + 1]);
+    this.outFirst = new Uint32Array(this.size + 1);
+    this.outTo = new Uint32Array(0);
+    this.outLag = new Float64Array(0);
+    this.order = new Uint32Array(this.size);
     this.collectEdges(dag);
     this.sortTopologically();
   }
 
   /** Edges grouped by where they start: outTo and outLag hold those of i at outFirst[i] .. outFirst[i + 1] - 1. */
-  collectEdges(/** @type {NonNullable<ReportData["dag"]>} */ dag) {
+  collectEdges(/** @type {DagData} */ dag) {
     const from = unpack(dag.edge_from);
     const to = unpack(dag.edge_to);
     const lagOf = dag.edge_lag ? unpack(dag.edge_lag) : null;
-    this.outFirst = new Uint32Array(this.size + 1);
     const isLastOfRank = (/** @type {number} */ i) => i + 1 === this.firstOfRank[this.rankOf[i] + 1];
     for (let i = 0; i < this.size; ++i) this.outFirst[i + 1] = isLastOfRank(i) ? 0 : 1;
     for (const i of from) this.outFirst[i + 1] += 1;
@@ -85,7 +88,6 @@ class Dag {
   sortTopologically() {
     const waitsFor = new Uint32Array(this.size);
     for (const to of this.outTo) waitsFor[to] += 1;
-    this.order = new Uint32Array(this.size);
     let end = 0;
     for (let i = 0; i < this.size; ++i) if (waitsFor[i] === 0) this.order[end++] = i;
     for (let k = 0; k < end; ++k) {

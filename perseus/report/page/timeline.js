@@ -36,6 +36,13 @@ class TimelinePlot {
     this.from = 0;
     this.to = 1;
     this.isWhole = true;
+    this.span = 0;
+    this.width = 0;
+    this.height = 0;
+    this.left = 0;
+    this.panelHeight = 0;
+    this.font = "";
+    this.colours = {ink: "", muted: "", idle: "", bound: ""};
     this.frame = 0;
     /** @type {Map<number, {x: number, y: number}>} */
     this.pointers = new Map();
@@ -60,11 +67,10 @@ class TimelinePlot {
 
   /** @param {Panel[]} panels top to bottom */
   show(panels) {
-    const wasSpan = this.span;
     this.panels = panels;
     this.span = Math.max(...panels.map((p) => p.timing.makespan)) || 1;
     if (this.isWhole) [this.from, this.to] = [0, this.span];
-    else if (wasSpan) this.clampView();
+    else this.clampView();
     this.redraw();
   }
 
@@ -105,8 +111,7 @@ class TimelinePlot {
     if (!this.panels.length) return;
     this.layout();
     const c = this.context;
-    this.colours = {ink: themeColor("--ink"), muted: themeColor("--muted"), idle: themeColor("--idle"),
-                    paper: themeColor("--paper"), bound: themeColor("--bound"), hairline: themeColor("--hairline")};
+    this.colours = {ink: themeColor("--ink"), muted: themeColor("--muted"), idle: themeColor("--idle"), bound: themeColor("--bound")};
     this.font = getComputedStyle(document.body).fontFamily;
     c.clearRect(0, 0, this.width, this.height);
     this.panels.forEach((panel, p) => this.drawPanel(panel, p));
@@ -193,19 +198,21 @@ class TimelinePlot {
         c.fillStyle = shade.css;
         const width = right - x;
         c.fillRect(x, bottom - tall, width > 3 ? width - 0.75 : Math.max(width, LEAST_BLOCK), tall);
-        if (width > 20 && tall > 13) this.drawBlockName(i, x, width, bottom - tall / 2, shade.isLight);
+        if (width > 20 && tall > 13) this.drawBlockName(i, x, right, bottom - tall / 2, shade.isLight);
       }
     }
   }
 
-  /** @param {number} i @param {number} x @param {number} width @param {number} y @param {boolean} isLight */
-  drawBlockName(i, x, width, y, isLight) {
+  /** In the middle of what is visible of the block. @param {number} i @param {number} x @param {number} right @param {number} y @param {boolean} isLight */
+  drawBlockName(i, x, right, y, isLight) {
     const c = this.context;
     const name = this.dag.shortName(i);
-    if (c.measureText(name).width > width - 6) return;
+    const from = Math.max(x, this.left);
+    const to = Math.min(right, this.width);
+    if (c.measureText(name).width > to - from - 6) return;
     c.fillStyle = isLight ? "rgb(20 24 28 / 82%)" : "rgb(255 255 255 / 92%)";
     c.textBaseline = "middle";
-    c.fillText(name, x + width / 2, y);
+    c.fillText(name, (from + to) / 2, y);
     c.textBaseline = "alphabetic";
   }
 
@@ -309,7 +316,7 @@ class TimelinePlot {
 
   /** Keeps the view inside the iteration and not absurdly narrow. */
   clampView() {
-    const span = this.span ?? 1;
+    const {span} = this;
     const width = Math.min(span, Math.max(this.to - this.from, span * 1e-5));
     this.from = Math.min(Math.max(0, this.from), span - width);
     this.to = this.from + width;
@@ -335,7 +342,7 @@ class TimelinePlot {
   }
 
   showAll() {
-    [this.from, this.to, this.isWhole] = [0, this.span ?? 1, true];
+    [this.from, this.to, this.isWhole] = [0, this.span, true];
     this.redraw();
   }
 
