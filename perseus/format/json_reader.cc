@@ -158,10 +158,10 @@ core::Result<double> JsonReader::number() {
 
 core::Result<std::int64_t> JsonReader::integer(std::int64_t least, std::int64_t most) {
   const std::string_view token = number_token();
-  const std::string wanted = fmt::format("a whole number from {} to {}", least, most);
-  if (token.empty()) return unexpected(wanted);
   const auto value = parse_integer<std::int64_t>(token);
-  if (!value || *value < least || *value > most) return unexpected(wanted);
+  if (!value || *value < least || *value > most) {
+    return unexpected(fmt::format("a whole number from {} to {}", least, most));
+  }
   position_ += token.size();
   return *value;
 }

@@ -110,7 +110,7 @@ constexpr testing::Refusal kRefusals[] = {
     {"after_quote.csv", "after_quote.csv:2:12: text after the closing quote of a field"},
     {"lone_cr.csv", "lone_cr.csv:1:40: a carriage return without a line feed"},
     {"long_field.csv", "long_field.csv:2:3: a field of 4097 bytes; the limit is 4096"},
-    {"many_columns.csv", "many_columns.csv:1:226: more than 64 fields in a row, the limit"}};
+    {"many_columns.csv", "many_columns.csv:1:267: more than 64 fields in a row, the limit"}};
 
 TEST(ProfileCsv, RefusesHostileFilesWithTheirPlace) {
   testing::expect_refusals("profile_csv/refused", kRefusals, [](std::string_view bytes, std::string source) {
@@ -132,11 +132,8 @@ std::vector<std::string> warnings(std::string_view text) {
 
 TEST(ProfileCsv, ReadsZeusColumnsInAnyOrder) {
   const auto [profile, warned] = parse(
-      "energy,frequency,time,stage,instruction\n"
-      "9.5,1410,0.03,1,forward\n\n"
-      "8,1200,0.035,1,forward\r\n"
-      "7,900,0.045,1,forward\n"
-      "1.5,1410,1e-3,0,load");
+      "energy,frequency,time,stage,instruction\n9.5,1410,0.03,1,forward\n\n8,1200,0.035,1,forward\r\n7,900,0."
+      "045,1,forward\n1.5,1410,1e-3,0,load");
   EXPECT_THAT(warned, IsEmpty());
   ASSERT_EQ(profile.entries.size(), 2U);
   EXPECT_EQ(profile.entries[0].instruction, "load");
@@ -158,10 +155,9 @@ TEST(ProfileCsv, SkipsAByteOrderMark) {
 
 TEST(ProfileCsv, OtherColumnsAreKnobs) {
   const std::string text =
-      "stage,instruction,frequency,time,energy,attention_configs,\"mlp, \"\"x\"\"\"\n"
-      "0,forward,1410,0.03,9,norm_0-none-12-1024,\n"
-      "0,forward,1410,0.031,8.5,,\"a,\"\"b\"\"\nc\"\n"
-      "0,forward,1200,0.04,8,,\n";
+      "stage,instruction,frequency,time,energy,attention_configs,\"mlp, "
+      "\"\"x\"\"\"\n0,forward,1410,0.03,9,norm_0-none-12-1024,\n0,forward,1410,0.031,8.5,,\"a,"
+      "\"\"b\"\"\nc\"\n0,forward,1200,0.04,8,,\n";
   const auto parsed = parse(text);
   EXPECT_THAT(parsed.profile.knob_names, ElementsAre("attention_configs", "mlp, \"x\""));
   const auto& options = parsed.profile.entries[0].options;
@@ -173,11 +169,9 @@ TEST(ProfileCsv, OtherColumnsAreKnobs) {
 
 TEST(ProfileCsv, TheSlowestRankSetsTheTimeAndAllTheEnergy) {
   const auto parsed = parse(
-      "rank,dp_rank,pp_rank,tp_rank,stage,instruction,frequency,time,energy,time_std,energy_std\n"
-      "0,0,0,0,0,forward,1410,0.030,9,0.001,0.3\n"
-      "1,0,0,1,0,forward,1410,0.032,10,0.002,0.4\n"
-      "1,0,0,1,0,forward,1410,0.032,10,0.002,0.4\n"
-      "2,1,0,0,0,forward,1410,0.031,11,0.003,1.2\n");
+      "rank,dp_rank,pp_rank,tp_rank,stage,instruction,frequency,time,energy,time_std,energy_std\n0,0,0,0,0,"
+      "forward,1410,0.030,9,0.001,0.3\n1,0,0,1,0,forward,1410,0.032,10,0.002,0.4\n1,0,0,1,0,forward,1410,0."
+      "032,10,0.002,0.4\n2,1,0,0,0,forward,1410,0.031,11,0.003,1.2\n");
   const core::Option& option = parsed.profile.entries.at(0).options.at(0);
   EXPECT_EQ(option.time, core::Seconds(0.032));
   EXPECT_EQ(option.time_std, core::Seconds(0.002));
@@ -188,10 +182,8 @@ TEST(ProfileCsv, TheSlowestRankSetsTheTimeAndAllTheEnergy) {
 
 TEST(ProfileCsv, WithASamplesColumnRowsOfOneRankArePooled) {
   const auto parsed = parse(
-      "stage,instruction,frequency,time,energy,samples,time_std,energy_std\n"
-      "0,forward,1410,1,10,3,0.5,\n"
-      "0,forward,1410,2,20,1,,\n"
-      "0,forward,1410,2,20,,,\n");
+      "stage,instruction,frequency,time,energy,samples,time_std,energy_std\n0,forward,1410,1,10,3,0.5,\n0,"
+      "forward,1410,2,20,1,,\n0,forward,1410,2,20,,,\n");
   const core::Option& option = parsed.profile.entries.at(0).options.at(0);
   EXPECT_EQ(option.samples, 5U);
   EXPECT_DOUBLE_EQ(option.time.value(), 1.4);
@@ -212,41 +204,29 @@ TEST(ProfileCsv, PoolingEqualSamplesChangesNothing) {
 }
 
 TEST(ProfileCsv, WarnsOfADominatedMeasurement) {
-  EXPECT_THAT(
-      warnings("stage,instruction,frequency,time,energy\n"
-               "0,forward,1410,0.0301,9.5\n"
-               "0,forward,1350,0.0300,9\n"
-               "0,forward,1200,0.035,8\n"
-               "0,forward,900,0.045,7\n"),
-      ElementsAre("p.csv:2: stage 0, forward at 1410 MHz (0.0301 s, 9.5 J) is slower and hungrier than at "
-                  "1350 MHz (0.03 s, 9 J)"));
+  EXPECT_THAT(warnings("stage,instruction,frequency,time,energy\n0,forward,1410,0.0301,9.5\n0,forward,1350,0."
+                       "0300,9\n0,forward,1200,0.035,8\n0,forward,900,0.045,7\n"),
+              ElementsAre("p.csv:2: stage 0, forward at 1410 MHz (0.0301 s, 9.5 J) is slower and hungrier "
+                          "than at 1350 MHz (0.03 s, 9 J)"));
 }
 
 TEST(ProfileCsv, WarnsOfAComputationWithFewOptions) {
-  EXPECT_THAT(
-      warnings("stage,instruction,frequency,time,energy\n"
-               "0,forward,1410,0.030,9\n"
-               "0,forward,1350,0.030,9\n"
-               "0,forward,1200,0.035,8\n"
-               "0,load,1410,0.001,1\n"
-               "1,backward,1410,0.001,1\n"),
-      ElementsAre("p.csv:2: stage 0, forward has 2 useful options (no other is both as fast and as thrifty); "
-                  "fewer than 3 leave little to plan",
-                  "p.csv:6: stage 1, backward has 1 useful option (no other is both as fast and as thrifty); "
-                  "fewer than 3 leave little to plan"));
+  EXPECT_THAT(warnings("stage,instruction,frequency,time,energy\n0,forward,1410,0.030,9\n0,forward,1350,0."
+                       "030,9\n0,forward,1200,0.035,8\n0,load,1410,0.001,1\n1,backward,1410,0.001,1\n"),
+              ElementsAre("p.csv:2: stage 0, forward has 2 useful options (no other is both as fast and as "
+                          "thrifty); fewer than 3 leave little to plan",
+                          "p.csv:6: stage 1, backward has 1 useful option (no other is both as fast and as "
+                          "thrifty); fewer than 3 leave little to plan"));
 }
 
 TEST(ProfileCsv, WarnsOfATimeThatRisesWithTheClock) {
   const std::string text =
-      "stage,instruction,frequency,time,energy\n"
-      "0,forward,1410,0.0310,6\n"
-      "0,forward,1350,0.0303,7\n"
-      "0,forward,1300,0.0300,8\n"
-      "0,forward,900,0.04,6.5\n";
-  EXPECT_THAT(warnings(text),
-              ElementsAre("p.csv:2: stage 0, forward at 1410 MHz (0.031 s, 6 J) is more than 2% slower "
-                          "than at 1300 MHz (0.03 s, 8 J), a lower clock: did the GPU throttle while "
-                          "it was profiled?"));
+      "stage,instruction,frequency,time,energy\n0,forward,1410,0.0310,6\n0,forward,1350,0.0303,7\n0,forward,"
+      "1300,0.0300,8\n0,forward,900,0.04,6.5\n";
+  EXPECT_THAT(
+      warnings(text),
+      ElementsAre("p.csv:2: stage 0, forward at 1410 MHz (0.031 s, 6 J) is more than 2% slower than at 1300 "
+                  "MHz (0.03 s, 8 J), a lower clock: did the GPU throttle while it was profiled?"));
   EXPECT_THAT(parse_profile_csv(text, "p.csv", {.throttle_tolerance = 0.05})->warnings, IsEmpty());
 }
 
@@ -277,8 +257,8 @@ TEST(ProfileCsv, TenThousandOptionsOfAComputation) {
 
 TEST(CheckStages, NamesTheStageAndTheLimit) {
   const auto profile = parse(
-                           "stage,instruction,frequency,time,energy,stage_b\n"
-                           "7,forward,1410,0.03,9,\n3,forward_backward,1410,0.03,9,8\n")
+                           "stage,instruction,frequency,time,energy,stage_b\n7,forward,1410,0.03,9,\n3,"
+                           "forward_backward,1410,0.03,9,8\n")
                            .profile;
   EXPECT_TRUE(check_stages(profile, 9));
   EXPECT_EQ(check_stages(profile, 8, {"p.csv"}).error().text(),

@@ -19,9 +19,8 @@
 
 namespace perseus::format::testing {
 
-inline std::filesystem::path data_folder(std::string_view folder) {
-  return std::filesystem::path(__FILE__).parent_path().parent_path() / "data" / folder;
-}
+/// tests/data/FOLDER of the source tree.
+std::filesystem::path data_folder(std::string_view folder);
 
 inline std::string data_file(std::string_view folder, std::string_view name) {
   auto bytes = read_file((data_folder(folder) / name).string(), std::size_t{1} << 20);
