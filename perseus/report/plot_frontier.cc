@@ -15,6 +15,7 @@ namespace {
 constexpr Size kSize{1200, 675};  // 16:9, as slides are
 constexpr Rect kPlot{92, 132, 1060, 462};
 constexpr double kLabelSize = 13;
+constexpr double kBoldWidening = 1.12;      // of bold text over the usual; assumed
 constexpr double kFar = 34;                 // of a label that needs a leader
 constexpr int kFarPlaces = 14;              // such places above and below
 constexpr Color kForbidden{244, 246, 248};  // what the bound rules out
@@ -35,34 +36,50 @@ class LabelPlacer {
 
   void keep_free(const Rect& box) { taken_.push_back(box); }
 
-  /// The label's base line start for a mark at `mark`, or nothing if all places are taken: beside the mark,
-  /// else further off to the right, where a leader is needed.
-  std::optional<Point> place(Point mark, std::string_view text, double size) {
-    const double width = text_width(text, size);
+  struct Place {
+    Point at;  ///< of the base line
+    Anchor anchor = Anchor::kStart;
+    bool is_far = false;  ///< needs a leader from the mark
+  };
+
+  /// Where the label of a mark goes: beside it, else further off to its right or left; nothing if all is
+  /// taken.
+  std::optional<Place> place(Point mark, std::string_view text, double size) {
+    const double width = text_width(text, size) * kBoldWidening;
     const double height = size * 1.35;
-    constexpr double kGap = 11;
-    std::vector<Point> corners{{mark.x + kGap, mark.y - height / 2},
-                               {mark.x + kGap, mark.y - height - 2},
-                               {mark.x + kGap, mark.y + 2},
-                               {mark.x - kGap - width, mark.y - height / 2},
-                               {mark.x - width / 2, mark.y - kGap - height},
-                               {mark.x - width / 2, mark.y + kGap}};
-    for (int k = 1; k <= kFarPlaces; ++k) {
-      corners.push_back({mark.x + kFar, mark.y - height / 2 + k * height / 2});
-      corners.push_back({mark.x + kFar, mark.y - height / 2 - k * height / 2});
-    }
-    for (const Point& corner : corners) {
-      const Rect box{corner.x, corner.y, width, height};
+    for (const Place& place : candidates(mark, size, height)) {
+      const double shift = place.anchor == Anchor::kStart ? 0
+                           : place.anchor == Anchor::kEnd ? width
+                                                          : width / 2;
+      const Rect box{place.at.x - shift, place.at.y - size, width, height};
       const auto hits = [&](const Rect& other) { return overlaps(box, other); };
       if (!contains(bounds_, box) || std::ranges::any_of(taken_, hits)) continue;
-      if (corner.x >= mark.x + kFar && !is_clear(mark, {corner.x - 4, corner.y + height / 2})) continue;
+      if (place.is_far && !is_clear(mark, {place.at.x, box.y + height / 2})) continue;
       taken_.push_back(box);
-      return Point{corner.x, corner.y + size};
+      return place;
     }
     return std::nullopt;
   }
 
  private:
+  static std::vector<Place> candidates(Point mark, double size, double height) {
+    constexpr double kGap = 11;
+    const double middle = mark.y + size - height / 2;
+    std::vector<Place> places{{{mark.x + kGap, middle}, Anchor::kStart},
+                              {{mark.x + kGap, mark.y - height + size - 2}, Anchor::kStart},
+                              {{mark.x + kGap, mark.y + size + 2}, Anchor::kStart},
+                              {{mark.x - kGap, middle}, Anchor::kEnd},
+                              {{mark.x, mark.y - kGap - height + size}, Anchor::kMiddle},
+                              {{mark.x, mark.y + kGap + size}, Anchor::kMiddle}};
+    for (int k = 1; k <= kFarPlaces; ++k) {
+      for (const double y : {middle + k * height / 2, middle - k * height / 2}) {
+        places.push_back({{mark.x + kFar, y}, Anchor::kStart, true});
+        places.push_back({{mark.x - kFar, y}, Anchor::kEnd, true});
+      }
+    }
+    return places;
+  }
+
   /// True if the line of a leader stays clear of everything but the mark that it starts from.
   [[nodiscard]] bool is_clear(Point from, Point to) const {
     constexpr int kSteps = 8;
@@ -206,10 +223,13 @@ class FrontierPlot {
     canvas_.disc(centre, 5, kBaseline, {.color = kPaper, .width = 1.5});
     const auto place = labels_.place(centre, baseline.name, kLabelSize);
     if (!place) return;
-    if (place->x >= centre.x + kFar) {
-      canvas_.line({centre.x + 6, centre.y}, {place->x - 4, place->y - kLabelSize / 3}, {.color = kBaseline});
+    if (place->is_far) {
+      const double side = place->at.x > centre.x ? 1 : -1;
+      canvas_.line({centre.x + 6 * side, centre.y}, {place->at.x - 4 * side, place->at.y - kLabelSize / 3},
+                   {.color = kBaseline});
     }
-    canvas_.text(*place, baseline.name, {.size = kLabelSize, .color = kBaseline, .bold = true});
+    canvas_.text(place->at, baseline.name,
+                 {.size = kLabelSize, .color = kBaseline, .anchor = place->anchor, .bold = true});
   }
 
   Canvas& canvas_;

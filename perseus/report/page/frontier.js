@@ -3,7 +3,7 @@
 
 /** @typedef {{x: number, y: number, width: number, height: number}} Box */
 
-/** Labels that find no place beside their mark stand this far to the right, with a leader. */
+/** Labels that find no place beside their mark stand this far to its right or left, with a leader. */
 const FAR = 34;
 /** How many such places there are, above and below. */
 const FAR_PLACES = 14;
@@ -43,19 +43,28 @@ class LabelPlacer {
     return true;
   }
 
-  /** @param {number} x @param {number} y @param {string} text @returns {{x: number, y: number}|null} base line start */
+  /**
+   * @param {number} x of the mark @param {number} y @param {string} text
+   * @returns {{x: number, y: number, anchor: string, isFar: boolean}|null} where the text's base line is anchored
+   */
   place(x, y, text) {
     const size = 13;
     const width = this.width(text, size, true);
     const height = 18;
-    const corners = [[x + 11, y - 9], [x + 11, y - 20], [x + 11, y + 2], [x - 11 - width, y - 9], [x - width / 2, y - 29],
-                     [x - width / 2, y + 11]];
-    for (let k = 1; k <= FAR_PLACES; ++k) corners.push([x + FAR, y - 9 + 9 * k], [x + FAR, y - 9 - 9 * k]);
-    for (const [left, top] of corners) {
+    /** @type {[number, number, string, boolean][]} anchor point, top, anchor, needs a leader */
+    const places = [[x + 11, y - 9, "start", false], [x + 11, y - 20, "start", false], [x + 11, y + 2, "start", false],
+                    [x - 11, y - 9, "end", false], [x, y - 29, "middle", false], [x, y + 11, "middle", false]];
+    for (let k = 1; k <= FAR_PLACES; ++k) {
+      for (const top of [y - 9 + 9 * k, y - 9 - 9 * k]) places.push([x + FAR, top, "start", true], [x - FAR, top, "end", true]);
+    }
+    for (const [at, top, anchor, isFar] of places) {
+      const left = anchor === "start" ? at : anchor === "end" ? at - width : at - width / 2;
       const box = {x: left, y: top, width, height};
-      if (!this.isFree(box) || (left === x + FAR && !this.isClear(x + 6, y, left - 4, top + 9))) continue;
+      if (!this.isFree(box)) continue;
+      const side = at > x ? 1 : -1;
+      if (isFar && !this.isClear(x + 6 * side, y, at - 4 * side, top + 9)) continue;
       this.taken.push(box);
-      return {x: left, y: top + size};
+      return {x: at, y: top + size, anchor, isFar};
     }
     return null;
   }
@@ -261,8 +270,9 @@ class FrontierPlot {
       this.root.append(svg("circle", {class: "baseline-dot", cx: x, cy: y, r: 5}));
       const at = this.labels.place(x, y, b.name);
       if (!at) continue;
-      if (at.x >= x + FAR) this.root.append(svg("line", {class: "leader", x1: x + 6, y1: y, x2: at.x - 4, y2: at.y - 4.5}));
-      this.root.append(svg("text", {class: "baseline-text halo", x: at.x, y: at.y}, b.name));
+      const side = at.x > x ? 1 : -1;
+      if (at.isFar) this.root.append(svg("line", {class: "leader", x1: x + 6 * side, y1: y, x2: at.x - 4 * side, y2: at.y - 4.5}));
+      this.root.append(svg("text", {class: "baseline-text halo", x: at.x, y: at.y, "text-anchor": at.anchor}, b.name));
     }
   }
 
