@@ -25,7 +25,7 @@ std::vector<std::uint32_t> ladder(std::span<const Option> options) {
   const auto clock = [&](std::uint32_t k) { return options[k].clock.value_or(core::Megahertz()); };
   std::vector<std::uint32_t> order(options.size());
   std::iota(order.begin(), order.end(), 0U);
-  std::ranges::stable_sort(order, {}, clock);
+  std::ranges::sort(order, {}, [&](std::uint32_t k) { return std::pair(clock(k), k); });
   const std::uint32_t bottom = *std::ranges::min_element(
       order, {}, [&](std::uint32_t k) { return std::pair(options[k].energy, options[k].time); });
   std::vector<std::uint32_t> steps{bottom};

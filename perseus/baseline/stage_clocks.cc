@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <tuple>
 
 #include "perseus/baseline/baseline.h"
 #include "perseus/baseline/clock_levels.h"
@@ -36,7 +37,7 @@ class StageSearch {
     for (std::uint32_t set = 0; set < table.stage.size(); ++set) sets_[table.stage[set]].push_back(set);
     for (const auto& sets : sets_) {
       auto levels = clock_levels(problem, table, sets);
-      std::ranges::stable_sort(levels, {}, &Level::time);
+      std::ranges::sort(levels, {}, [](const Level& l) { return std::tuple(l.time, l.cost, l.clock); });
       levels_.push_back(std::move(levels));
     }
   }
