@@ -22,7 +22,8 @@ class Command {
   Command& operator=(const Command&) = delete;
   virtual ~Command() = default;
 
-  /// Adds the subcommand with its flags, help and an example to `app`; returns it. The flags are bound to members.
+  /// Adds the subcommand with its flags, help and an example to `app`; returns it. The flags are bound to
+  /// members.
   virtual CLI::App* declare(CLI::App& app) = 0;
   /// Does the work. Results go to io.out only when all of it succeeded.
   virtual core::Status run(const Io& io) = 0;

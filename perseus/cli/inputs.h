@@ -17,8 +17,8 @@ namespace perseus::cli {
 
 /// Raw text of the flags; absent = not given.
 struct InputFlags {
-  std::string job_file;
-  core::JobSpec spec;                       ///< numbers and names
+  std::optional<std::string> job_file;
+  core::JobSpec spec;                         ///< numbers and names
   std::optional<std::string> blocking_power;  ///< "85" or "0:85,1:90,..."
   std::optional<std::string> p2p_lag;         ///< "0.001" or "0.001,0>1:0.002,..."
   std::vector<std::string> inserts;           ///< "load@0:before-forward"
@@ -30,9 +30,8 @@ void add_input_flags(CLI::App& command, InputFlags& flags);
 /// What the flags and files come to.
 struct Inputs {
   core::JobSpec spec;  ///< job file with the flags over it
-  core::Problem problem;  ///< from the profile as it was written
-  core::Problem planning;  ///< what the solver is given: `problem`, or its fitted twin with --fit convex
-  std::string fit;     ///< "none" or "convex"
+  core::Problem problem;
+  std::string fit;  ///< "none" or "convex"
   std::vector<core::Warning> warnings;
 };
 

@@ -38,9 +38,12 @@ void override_with(std::optional<T>& base, const std::optional<T>& over) {
 }
 
 constexpr std::pair<std::string_view, core::Position> kPositions[] = {
-    {"before-forward", core::Position::kBeforeForward},   {"after-forward", core::Position::kAfterForward},
-    {"before-backward", core::Position::kBeforeBackward}, {"after-backward", core::Position::kAfterBackward},
-    {"start", core::Position::kStart},                    {"end", core::Position::kEnd},
+    {"before-forward", core::Position::kBeforeForward},
+    {"after-forward", core::Position::kAfterForward},
+    {"before-backward", core::Position::kBeforeBackward},
+    {"after-backward", core::Position::kAfterBackward},
+    {"start", core::Position::kStart},
+    {"end", core::Position::kEnd},
 };
 
 }  // namespace
@@ -79,10 +82,11 @@ core::Status parse_p2p_lag(const std::string& text, core::JobSpec& spec) {
     const auto to = ranks.size() == 2 ? number<std::uint32_t>(ranks[1]) : std::nullopt;
     const auto lag = fields.size() == 2 ? number<double>(fields[1]) : std::nullopt;
     if (!from || !to || !lag) {
-      return fail(ErrorCode::kUsage, fmt::format("'{}' is neither seconds nor RANK>RANK:SECONDS", part), origin);
+      return fail(ErrorCode::kUsage, fmt::format("'{}' is neither seconds nor RANK>RANK:SECONDS", part),
+                  origin);
     }
     if (!spec.edge_lag.emplace(std::pair(*from, *to), core::Seconds(*lag)).second) {
-      return fail(ErrorCode::kUsage, fmt::format("{}>{} is given twice", *from, *to), origin);
+      return fail(ErrorCode::kUsage, fmt::format("'{}' names its ranks a second time", part), origin);
     }
   }
   return {};
@@ -99,11 +103,12 @@ core::Result<core::Insert> parse_insert(const std::string& text) {
       }
     }
   }
-  return fail(ErrorCode::kUsage,
-              fmt::format("'{}' is not INSTRUCTION@STAGE:POSITION, with position before-forward, after-forward, "
-                          "before-backward, after-backward, start or end",
-                          text),
-              {"--insert"});
+  return fail(
+      ErrorCode::kUsage,
+      fmt::format("'{}' is not INSTRUCTION@STAGE:POSITION, with position before-forward, after-forward, "
+                  "before-backward, after-backward, start or end",
+                  text),
+      {"--insert"});
 }
 
 core::JobSpec merge(core::JobSpec file, const core::JobSpec& flags) {

@@ -26,7 +26,8 @@ void Io::progress(double share, std::string_view what) const {
   if (!err_is_terminal) return;
   const double clamped = std::clamp(share, 0.0, 1.0);
   const auto filled = static_cast<int>(clamped * kBarWidth);
-  err << fmt::format("\r\033[K[{:=<{}}{: <{}}] {:3.0f} % {}", "", filled, "", kBarWidth - filled, 100 * clamped, what);
+  err << fmt::format("\r\033[K[{:=<{}}{: <{}}] {:3.0f} % {}", "", filled, "", kBarWidth - filled,
+                     100 * clamped, what);
   err.flush();
 }
 

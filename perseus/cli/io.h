@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a command writes. Standard output carries results only (with --json exactly one JSON value); warnings,
-// errors and progress go to standard error.
+// Where a command writes. Standard output carries results only (with --json exactly one JSON value);
+// warnings, errors and progress go to standard error.
 #pragma once
 
 #include <iosfwd>

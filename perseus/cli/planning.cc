@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "perseus/solver/realise.h"
+
 namespace perseus::cli {
 namespace {
 
@@ -16,16 +18,19 @@ using core::Seconds;
 
 core::Status check_number(double value, double least, const char* flag, const char* unit) {
   if (std::isfinite(value) && value >= least) return {};
-  return fail(ErrorCode::kUsage, fmt::format("{} is not a number of at least {}{}", value, least, unit), {flag});
+  return fail(ErrorCode::kUsage, fmt::format("{} is not a number of at least {}{}", value, least, unit),
+              {flag});
 }
 
 core::Result<Target> self_timed(Seconds wanted, Seconds t_min, Seconds t_star, const char* flag) {
   if (wanted < t_min) {
-    return fail(ErrorCode::kInfeasible,
-                fmt::format("target time {} s is under T_min = {} s, the iteration time with every computation at its "
-                            "fastest option",
-                            wanted.value(), t_min.value()),
-                {flag});
+    return fail(
+        ErrorCode::kInfeasible,
+        fmt::format(
+            "target time {} s is under T_min = {} s, the iteration time with every computation at its "
+            "fastest option",
+            wanted.value(), t_min.value()),
+        {flag});
   }
   return Target{std::min(wanted, std::max(t_star, t_min)), std::nullopt};
 }
@@ -67,6 +72,42 @@ core::Result<TimedFrontier> solve_frontier(const core::Problem& problem, solver:
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   io.progress_done();
   return TimedFrontier{std::move(frontier), Seconds(took.count())};
+}
+
+core::Result<core::Plan> make_plan(const solver::Frontier& frontier, const Target& target, Seconds polish,
+                                   const std::string& fit) {
+  PERSEUS_ASSIGN_OR_RETURN(auto relaxed, frontier.at(target.time));
+  PERSEUS_ASSIGN_OR_RETURN(auto plan, solver::realise(frontier.problem(), relaxed,
+                                                      {.sync_time = target.sync_time, .polish = polish}));
+  plan.fit = fit;
+  return plan;
+}
+
+core::Watts marginal_power(const core::Problem& problem, const core::Certificate& certificate) {
+  const core::Watts flow(std::ldexp(static_cast<double>(certificate.value), certificate.unit_exponent));
+  return problem.parallel().tensor * (flow - problem.total_blocking_power());
+}
+
+core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, solver::Range range,
+                                                   std::uint32_t count, const std::string& fit,
+                                                   const Io& io) {
+  const bool synchronised = range == solver::Range::kTMax;
+  const Seconds fast = frontier.t_min();
+  const Seconds slow = std::max(fast, synchronised ? frontier.t_max() : frontier.t_star());
+  std::vector<core::Plan> plans;
+  for (std::uint32_t k = 0; k < count; ++k) {
+    const double share = static_cast<double>(k) / (count - 1);
+    // The ends are taken as they are: an interpolated end may round to the wrong side of T_min.
+    const Seconds time = k + 1 == count ? slow : std::max(fast, fast + share * (slow - fast));
+    if (!plans.empty() && time == plans.back().target_time) continue;
+    PERSEUS_ASSIGN_OR_RETURN(
+        auto plan,
+        make_plan(frontier, {time, synchronised ? std::optional(time) : std::nullopt}, Seconds(0), fit));
+    plans.push_back(std::move(plan));
+    io.progress(share, "planning");
+  }
+  io.progress_done();
+  return plans;
 }
 
 }  // namespace perseus::cli

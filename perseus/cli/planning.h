@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "perseus/cli/io.h"
 #include "perseus/core/plan.h"
@@ -32,9 +33,10 @@ struct Target {
   std::optional<core::Seconds> sync_time;
 };
 
-/// kUsage: a factor below 1, a negative or non-finite number. kInfeasible: a target time under T_min, with T_min in all
-/// digits. A T' below T_min becomes T_min: this pipeline is then the slowest itself.
-core::Result<Target> resolve(const Question& question, core::Seconds t_min, core::Seconds t_star, core::Seconds t_max);
+/// kUsage: a factor below 1, a negative or non-finite number. kInfeasible: a target time under T_min, with
+/// T_min in all digits. A T' below T_min becomes T_min: this pipeline is then the slowest itself.
+core::Result<Target> resolve(const Question& question, core::Seconds t_min, core::Seconds t_star,
+                             core::Seconds t_max);
 
 /// A frontier and how long the solver took for it, user-visible as `solver.seconds`.
 struct TimedFrontier {
@@ -42,5 +44,18 @@ struct TimedFrontier {
   core::Seconds seconds;
 };
 core::Result<TimedFrontier> solve_frontier(const core::Problem& problem, solver::Range range, const Io& io);
+
+/// The realised plan at one target of a frontier.
+core::Result<core::Plan> make_plan(const solver::Frontier& frontier, const Target& target,
+                                   core::Seconds polish, const std::string& fit);
+
+/// -dE/dT of the whole pipeline (tensor width included) where the certificate's flow is optimal.
+core::Watts marginal_power(const core::Problem& problem, const core::Certificate& certificate);
+
+/// `count` plans at evenly spaced targets from T_min to T* (Range::kTStar) or T_max, both included; those up
+/// to T_max are synchronised at their own target. `count` of at least 2; equal targets are made once. `range`
+/// must not exceed the frontier's own.
+core::Result<std::vector<core::Plan>> sample_plans(const solver::Frontier& frontier, solver::Range range,
+                                                   std::uint32_t count, const std::string& fit, const Io& io);
 
 }  // namespace perseus::cli

@@ -58,7 +58,8 @@ int run_cli(std::vector<std::string> arguments, const Io& io) {
   } catch (const std::bad_alloc&) {
     return report(io, core::Error(core::ErrorCode::kLimit, "out of memory"));
   } catch (const std::exception& error) {
-    return report(io, core::Error(core::ErrorCode::kInternal, std::string("unexpected failure: ") + error.what()));
+    return report(
+        io, core::Error(core::ErrorCode::kInternal, std::string("unexpected failure: ") + error.what()));
   }
 }
 

@@ -60,7 +60,9 @@ std::string Table::text() const {
   return out;
 }
 
-std::string EnergyUnit::text(core::Joules e) const { return fixed(e.value() / joules, kSignificantDigits); }
+std::string EnergyUnit::text(core::Joules e) const {
+  return fixed(e.value() / joules, kSignificantDigits);
+}
 
 EnergyUnit energy_unit(core::Joules largest) {
   const double size = std::abs(largest.value());

@@ -15,8 +15,8 @@
 
 namespace perseus::cli {
 
-/// A plain text table. Cells that begin with a digit, sign or '<' are aligned right, others left, by the column's
-/// first row.
+/// A plain text table. Cells that begin with a digit, sign or '<' are aligned right, others left, by the
+/// column's first row.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}

@@ -54,6 +54,7 @@ class Builder {
         ++id;
       }
     }
+    PERSEUS_RETURN_IF_ERROR(check_others());
     return check_complete();
   }
 
@@ -99,6 +100,12 @@ class Builder {
 
  private:
   Status place(ComputationId id, std::uint32_t rank, const Computation& c) {
+    if (c.kind == Kind::kOther && c.instruction >= schedule_.instructions.size()) {
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("a computation of stage {} on rank {} is instruction {} of {} that the schedule names",
+                      c.stage, rank, c.instruction, schedule_.instructions.size()));
+    }
     PERSEUS_RETURN_IF_ERROR(check_range(rank, c, c.stage, c.microbatch));
     switch (c.kind) {
       case Kind::kForward:
@@ -116,6 +123,7 @@ class Builder {
         PERSEUS_RETURN_IF_ERROR(put(id, rank, c, c.stage, c.microbatch, &Parts::forward));
         return put(id, rank, c, c.stage_b, c.microbatch_b, &Parts::backward);
       case Kind::kOther:
+        others_.push_back(c);
         return own_stage(rank, c, c.stage);
     }
     return fail(ErrorCode::kInternal, "unknown kind of computation");
@@ -167,6 +175,16 @@ class Builder {
                             instruction_name(kind), microbatch));
   }
 
+  /// A plan tells computations apart by stage, instruction and microbatch.
+  Status check_others() {
+    std::ranges::sort(others_);
+    const auto twice = std::ranges::adjacent_find(others_);
+    if (twice == others_.end()) return {};
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("{} on rank {} is repeated", to_string(schedule_, *twice), *stage_rank_[twice->stage]));
+  }
+
   [[nodiscard]] Status check_complete() const {
     for (std::uint32_t s = 0; s < parts_.size(); ++s) {
       for (std::uint32_t m = 0; m < schedule_.microbatches; ++m) {
@@ -208,6 +226,7 @@ class Builder {
 
   const Schedule& schedule_;
   std::vector<std::optional<std::uint32_t>> stage_rank_;
+  std::vector<Computation> others_;  ///< every kOther
   std::vector<std::vector<Parts>> parts_;
   std::vector<std::uint32_t> rank_of_;
   std::vector<Edge> edges_;
@@ -216,14 +235,20 @@ class Builder {
 Status check_size(const Schedule& schedule) {
   if (schedule.ranks.empty()) return fail(ErrorCode::kInvalidInput, "the schedule has no rank");
   if (schedule.microbatches == 0) return fail(ErrorCode::kInvalidInput, "the schedule has no microbatch");
-  std::size_t count = 0;
-  for (const auto& rank : schedule.ranks) count += rank.size();
-  const std::size_t demanded = std::size_t{schedule.stages()} * schedule.microbatches;
-  if (std::max(count, demanded) > kMaxComputations) {
-    return fail(ErrorCode::kLimit, fmt::format("the schedule has {} computations; the limit is {}",
-                                               std::max(count, demanded), kMaxComputations));
+  if (schedule.virtual_stages == 0) {
+    return fail(ErrorCode::kInvalidInput, "the schedule has 0 virtual stages per rank; the least is 1");
   }
-  return {};
+  std::size_t count = schedule.ranks.size();
+  // Each stage has a forward of each microbatch. The factors have 32 bits, so two of them fit.
+  for (const std::size_t factor : {schedule.virtual_stages, schedule.microbatches}) {
+    if (count <= kMaxComputations) count *= factor;
+  }
+  std::size_t listed = 0;
+  for (const auto& rank : schedule.ranks) listed += rank.size();
+  count = std::max(count, listed);
+  if (count <= kMaxComputations) return {};
+  return fail(ErrorCode::kLimit, fmt::format("the schedule has at least {} computations; the limit is {}",
+                                             count, kMaxComputations));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace perseus::core {
@@ -41,6 +42,22 @@ std::string to_string(const Schedule& schedule, const Computation& c) {
   const std::string_view name =
       c.kind == Kind::kOther ? std::string_view(schedule.instructions.at(c.instruction)) : letter(c.kind);
   return fmt::format("{}{}{}", c.stage, name, c.microbatch);
+}
+
+bool fits_cell(std::string_view instruction) {
+  constexpr std::array<std::string_view, 8> kTaken = {"UNSHARD", "RESHARD", "REDUCE_GRAD", "SEND_F",
+                                                      "RECV_F",  "SEND_B",  "RECV_B",      "OVERLAP_F_B"};
+  constexpr std::size_t kMaxBytes = 64;  // as in the other files; assumed: no instruction has a longer name
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto fits = [&](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '.'; };
+  if (instruction.size() < 2 || instruction.size() > kMaxBytes) return false;
+  if (!is_letter(instruction.front()) || !is_letter(instruction.back())) return false;
+  if (!std::ranges::all_of(instruction, fits)) return false;
+  return std::ranges::find(kTaken, instruction) == kTaken.end() &&
+         std::ranges::none_of(kNames, [&](const KindNames& kind) {
+           return instruction == kind.letter || instruction == kind.instruction;
+         });
 }
 
 std::string canonical_text(const Schedule& schedule, std::uint32_t tensor, std::uint32_t data) {

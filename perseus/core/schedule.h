@@ -58,6 +58,11 @@ struct Schedule {
 /// "3load0" (kOther).
 [[nodiscard]] std::string to_string(const Schedule& schedule, const Computation& computation);
 
+/// Whether a kOther of this name can be read back from its cell: 2 to 64 bytes of ASCII letters, digits, '_',
+/// '-' and '.', first and last a letter or '_' (the numbers of stage and microbatch stand beside it), neither
+/// letter nor instruction of a kind, and not what PyTorch calls another action ("UNSHARD", "SEND_F", ...).
+[[nodiscard]] bool fits_cell(std::string_view instruction);
+
 /// The text whose SHA-256 fences plans: version line, pp/tp/dp/virtual stages, then one line of cells per
 /// rank. The same orders always give the same bytes.
 [[nodiscard]] std::string canonical_text(const Schedule& schedule, std::uint32_t tensor, std::uint32_t data);

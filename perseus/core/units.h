@@ -11,6 +11,7 @@
 #pragma once
 
 #include <compare>
+#include <concepts>
 #include <cstdint>
 
 namespace perseus::core {
@@ -61,6 +62,8 @@ class Megahertz {
  public:
   constexpr Megahertz() = default;
   constexpr explicit Megahertz(std::uint32_t mhz) : mhz_(mhz) {}
+  /// A fraction is not silently cut off: round it first.
+  explicit Megahertz(std::floating_point auto mhz) = delete;
   /// The number of megahertz; for edges of the program.
   [[nodiscard]] constexpr std::uint32_t value() const { return mhz_; }
   friend constexpr auto operator<=>(Megahertz, Megahertz) = default;

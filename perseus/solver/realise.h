@@ -18,13 +18,14 @@ namespace perseus::solver {
 struct RealiseOptions {
   /// T' of the synchronised question; absent: self-timed (the pipeline ends its own iteration).
   std::optional<core::Seconds> sync_time;
-  /// Local search after the first answer. 0: none. Counted in work, not by a clock, so that equal input gives an
-  /// equal plan on every machine: one second is the work that the reference machine of bench/ does in one second.
+  /// Local search after the first answer. 0: none. Counted in work, not by a clock, so that equal input gives
+  /// an equal plan on every machine: one second is the work that the reference machine of bench/ does in one
+  /// second.
   core::Seconds polish{0};
 };
 
-/// The plan for `relaxed.target`, with its bound and certificate filled in. Its exact makespan never exceeds the
-/// target. kInfeasible if even the fastest options do not fit.
+/// The plan for `relaxed.target`, with its bound and certificate filled in. Its exact makespan never exceeds
+/// the target. kInfeasible if even the fastest options do not fit.
 core::Result<core::Plan> realise(const core::Problem& problem, const Relaxed& relaxed,
                                  const RealiseOptions& options = {});
 

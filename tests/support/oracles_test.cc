@@ -9,34 +9,17 @@
 #include "tests/support/brute_force.h"
 #include "tests/support/property.h"
 #include "tests/support/reference_lp.h"
+#include "tests/support/small_problems.h"
 
 namespace perseus::tests {
 namespace {
 
 using core::Choice;
-using core::Computation;
 using core::Joules;
-using core::Kind;
-using core::Megahertz;
 using core::Option;
 using core::Problem;
 using core::Seconds;
 using core::Watts;
-
-/// One stage, one microbatch: F (1 s, 10 J), (2 s, 4 J), (4 s, 2 J), then B (1 s, 8 J), (3 s, 2 J); 1 W while
-/// blocked.
-Problem two_in_a_row() {
-  core::Schedule schedule{
-      .name = "row", .microbatches = 1, .ranks = {{{.kind = Kind::kForward}, {.kind = Kind::kBackward}}}};
-  const auto option = [](std::uint32_t mhz, double t, double e) {
-    return Option{.clock = Megahertz(mhz), .time = Seconds(t), .energy = Joules(e)};
-  };
-  core::ProblemInputs inputs;
-  inputs.profile.entries = {{0, "backward", {}, {option(900, 1, 8), option(300, 3, 2)}},
-                            {0, "forward", {}, {option(900, 1, 10), option(600, 2, 4), option(300, 4, 2)}}};
-  inputs.blocking_power = {Watts(1)};
-  return Problem::build(core::Pipeline::build(std::move(schedule)).value(), std::move(inputs)).value();
-}
 
 TEST(ReferenceFrontier, TwoComputationsInARowByHand) {
   // Effective costs: F (1, 9) (2, 2) (4, -2), slopes 7 and 2; B (1, 7) (3, -1), slope 4. All slow: T = 7, C =

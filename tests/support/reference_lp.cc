@@ -11,12 +11,24 @@
 #include <deque>
 #include <limits>
 #include <stdexcept>
+#include <type_traits>
+#include <utility>
 
 namespace perseus::tests {
 namespace {
 
 __extension__ typedef __int128 Length;  // units of 2^-82 s, as in core/exact_time.h
 constexpr long double kInfinite = std::numeric_limits<long double>::infinity();
+
+/// Room of an arc: watts as they are, or whole units.
+template <class Room>
+constexpr Room kUnlimited = std::numeric_limits<Room>::max() / 4;
+template <>
+constexpr long double kUnlimited<long double> = kInfinite;
+template <class Room>
+bool unlimited(Room room) {
+  return room >= kUnlimited<Room> / 2;
+}
 
 Length exact_length(core::Seconds t) {
   return static_cast<Length>(std::ldexp(static_cast<long double>(t.value()), 82));
@@ -54,53 +66,57 @@ std::vector<Point> hull(const core::Problem& problem, core::ComputationId i) {
   return kept;
 }
 
+template <class Room>
 class Network {
  public:
-  explicit Network(const core::Problem& problem) : out_(2 * std::size_t{problem.size()} + 2) {
+  /// Slopes are counted in units of 2^unit_exponent W (and rounded, if Room is an integer).
+  Network(const core::Problem& problem, std::int32_t unit_exponent)
+      : out_(2 * std::size_t{problem.size()} + 2), unit_exponent_(unit_exponent) {
     const std::size_t source = out_.size() - 2;
     const std::size_t sink = out_.size() - 1;
     for (core::ComputationId i = 0; i < problem.size(); ++i) {
-      add(source, 2 * std::size_t{i}, 0, kInfinite);
-      add(2 * std::size_t{i} + 1, sink, 0, kInfinite);
-      const std::vector<Point> points = hull(problem, i);
-      cheapest_ += points.front().cost;
-      long double before = 0;
-      for (std::size_t k = 0; k < points.size(); ++k) {
-        long double until = kInfinite;
-        if (k + 1 < points.size()) {
-          until = (points[k + 1].cost - points[k].cost) /
-                  (static_cast<long double>(points[k].time.value()) - points[k + 1].time.value());
-        }
-        add(2 * std::size_t{i}, 2 * std::size_t{i} + 1, exact_length(points[k].time), until - before);
-        before = until;
-      }
+      add(source, 2 * std::size_t{i}, 0, kUnlimited<Room>);
+      add(2 * std::size_t{i} + 1, sink, 0, kUnlimited<Room>);
+      add_options(i, hull(problem, i));
     }
     const auto edges = problem.pipeline().edges();
     for (core::EdgeId e = 0; e < edges.size(); ++e) {
+      edge_arc_.push_back(arcs_.size());
       add(2 * std::size_t{edges[e].from} + 1, 2 * std::size_t{edges[e].to}, exact_length(problem.lag(e)),
-          kInfinite);
+          kUnlimited<Room>);
     }
   }
 
   [[nodiscard]] long double cheapest() const { return cheapest_; }
+  /// Flow through a computation: all its options together.
+  [[nodiscard]] Room flow_through(core::ComputationId i) const {
+    Room flow = 0;
+    for (std::size_t a = option_arc_[i].first; a < option_arc_[i].second; a += 2) flow += arcs_[a + 1].room;
+    return flow;
+  }
+  [[nodiscard]] Room flow_on(core::EdgeId e) const { return arcs_[edge_arc_[e] + 1].room; }
 
-  struct Augmentation {
-    Length length = 0;
-    long double flow = 0;  ///< infinite when no computation on the path can be slower: T_min is reached
-  };
-  /// Finds a longest residual path and fills it.
-  Augmentation augment() {
-    search();
-    Augmentation a{distance_.back(), kInfinite};
-    for (std::size_t v = out_.size() - 1; arrived_by_[v] != kNone; v = arcs_[arrived_by_[v] ^ 1].to) {
-      a.flow = std::min(a.flow, arcs_[arrived_by_[v]].room);
-    }
-    if (a.flow == kInfinite) return a;
-    for (std::size_t v = out_.size() - 1; arrived_by_[v] != kNone; v = arcs_[arrived_by_[v] ^ 1].to) {
-      arcs_[arrived_by_[v]].room -= a.flow;
-      arcs_[arrived_by_[v] ^ 1].room += a.flow;
-    }
-    return a;
+  /// Finds a longest residual path; its length.
+  Length search() {
+    find_longest_paths();
+    return distance_.back();
+  }
+  /// Fills the path that search() found; the flow added, unlimited() (and not added) when no computation on
+  /// the path can be faster.
+  Room augment() {
+    Room flow = kUnlimited<Room>;
+    const auto walk = [&](auto&& visit) {
+      for (std::size_t v = out_.size() - 1; arrived_by_[v] != kNone; v = arcs_[arrived_by_[v] ^ 1].to) {
+        visit(arrived_by_[v]);
+      }
+    };
+    walk([&](std::size_t a) { flow = std::min(flow, arcs_[a].room); });
+    if (unlimited(flow)) return flow;
+    walk([&](std::size_t a) {
+      arcs_[a].room -= flow;
+      arcs_[a ^ 1].room += flow;
+    });
+    return flow;
   }
 
  private:
@@ -108,10 +124,34 @@ class Network {
   struct Arc {
     std::size_t to = 0;
     Length length = 0;
-    long double room = 0;
+    Room room = 0;
   };
 
-  void add(std::size_t from, std::size_t to, Length length, long double room) {
+  void add_options(core::ComputationId i, const std::vector<Point>& points) {
+    cheapest_ += points.front().cost;
+    const std::size_t first = arcs_.size();
+    Room before = 0;
+    for (std::size_t k = 0; k < points.size(); ++k) {
+      Room until = kUnlimited<Room>;
+      if (k + 1 < points.size()) {
+        const long double slope =
+            (points[k + 1].cost - points[k].cost) /
+            (static_cast<long double>(points[k].time.value()) - points[k + 1].time.value());
+        until = to_units(slope);
+      }
+      add(2 * std::size_t{i}, 2 * std::size_t{i} + 1, exact_length(points[k].time), until - before);
+      before = until;
+    }
+    option_arc_.emplace_back(first, arcs_.size());
+  }
+
+  [[nodiscard]] Room to_units(long double watts) const {
+    const long double units = std::ldexp(watts, -unit_exponent_);
+    if constexpr (std::is_integral_v<Room>) return static_cast<Room>(std::llround(std::min(units, 0x1p52L)));
+    return static_cast<Room>(units);
+  }
+
+  void add(std::size_t from, std::size_t to, Length length, Room room) {
     out_[from].push_back(arcs_.size());
     arcs_.push_back({to, length, room});
     out_[to].push_back(arcs_.size());
@@ -119,7 +159,7 @@ class Network {
   }
 
   /// Longest residual distances from the source (Bellman and Ford with a queue).
-  void search() {
+  void find_longest_paths() {
     const std::size_t source = out_.size() - 2;
     constexpr Length kUnreached = -1;  // every distance from the source is at least 0
     distance_.assign(out_.size(), kUnreached);
@@ -148,29 +188,84 @@ class Network {
   std::vector<std::vector<std::size_t>> out_;
   std::vector<Length> distance_;
   std::vector<std::size_t> arrived_by_;
+  std::vector<std::pair<std::size_t, std::size_t>> option_arc_;  // first and end of a computation's arcs
+  std::vector<std::size_t> edge_arc_;
+  std::int32_t unit_exponent_;
   long double cheapest_ = 0;
 };
 
 }  // namespace
 
 ReferenceFrontier ReferenceFrontier::solve(const core::Problem& problem) {
-  Network network(problem);
+  Network<long double> network(problem, 0);
   ReferenceFrontier frontier;
   std::vector<Corner>& corners = frontier.corners_;
   Length last = 0;
   while (true) {
-    const Network::Augmentation a = network.augment();
+    const Length length = network.search();
     if (corners.empty()) {
-      corners.push_back({to_seconds(a.length), 0, network.cheapest()});
-    } else if (a.length != last) {
+      corners.push_back({to_seconds(length), 0, network.cheapest()});
+    } else if (length != last) {
       const Corner& slower = corners.back();
-      corners.push_back({to_seconds(a.length), slower.slope_w,
-                         slower.cost_j + slower.slope_w * to_seconds(last - a.length)});
+      corners.push_back(
+          {to_seconds(length), slower.slope_w, slower.cost_j + slower.slope_w * to_seconds(last - length)});
     }
-    last = a.length;
-    corners.back().slope_w += a.flow;
-    if (a.flow == kInfinite) return frontier;
+    last = length;
+    const long double flow = network.augment();
+    corners.back().slope_w += flow;
+    if (unlimited(flow)) return frontier;
   }
+}
+
+core::Certificate reference_certificate(const core::Problem& problem, core::Seconds target,
+                                        std::int32_t unit_exponent) {
+  Network<std::int64_t> network(problem, unit_exponent);
+  core::Certificate certificate{.unit_exponent = unit_exponent};
+  while (network.search() > exact_length(target)) {
+    const std::int64_t flow = network.augment();
+    if (unlimited(flow)) throw std::logic_error("reference_lp: no certificate below T_min");
+    certificate.value += flow;
+  }
+  for (core::ComputationId i = 0; i < problem.size(); ++i)
+    certificate.computation.push_back(network.flow_through(i));
+  for (core::EdgeId e = 0; e < problem.pipeline().edges().size(); ++e) {
+    if (network.flow_on(e) > 0) certificate.edges.push_back({e, network.flow_on(e)});
+  }
+  return certificate;
+}
+
+long double plain_bound(const core::Problem& problem, const core::Certificate& certificate,
+                        core::Seconds target) {
+  const auto watts = [&](std::int64_t n) {
+    return std::ldexp(static_cast<long double>(n), certificate.unit_exponent);
+  };
+  long double bound = -watts(certificate.value) * target.value();
+  for (core::ComputationId i = 0; i < problem.size(); ++i) {
+    const long double price =
+        watts(certificate.computation[i]) - problem.blocking_power(problem.pipeline().rank_of(i)).value();
+    long double least = kInfinite;
+    for (const core::Option& o : problem.options(i))
+      least = std::min(least, o.energy.value() + price * o.time.value());
+    bound += least;
+  }
+  for (const auto& [edge, flow] : certificate.edges) bound += watts(flow) * problem.lag(edge).value();
+  return bound;
+}
+
+core::Plan honest_plan(const core::Problem& problem, core::Choice choice, core::Seconds target,
+                       std::optional<core::Seconds> sync, core::Certificate certificate) {
+  core::Plan plan{.target_time = target, .sync_time = sync};
+  plan.time = core::exact_timing(problem, choice).makespan.ceil_seconds();
+  plan.energy = core::pipeline_energy(problem, choice, sync.value_or(plan.time));
+  const long double blocking =
+      static_cast<long double>(problem.total_blocking_power().value()) * sync.value_or(target).value();
+  const long double bound =
+      (plain_bound(problem, certificate, target) + blocking) * problem.parallel().tensor;
+  plan.lower_bound = core::Joules(std::max(0.0, static_cast<double>(bound)));
+  plan.gap = plan.lower_bound > core::Joules(0) ? plan.energy / plan.lower_bound - 1 : 0;
+  plan.choice = std::move(choice);
+  plan.certificate = std::move(certificate);
+  return plan;
 }
 
 long double ReferenceFrontier::time_at_slope(long double watts) const {

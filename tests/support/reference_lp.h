@@ -5,8 +5,11 @@
 // doubles.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "perseus/core/plan.h"
 #include "perseus/core/problem.h"
 
 namespace perseus::tests {
@@ -37,5 +40,21 @@ class ReferenceFrontier {
  private:
   std::vector<Corner> corners_;
 };
+
+/// An optimal flow at `target` by the same road in whole units of 2^unit_exponent W: a certificate whose
+/// bound lies below C(target) by the rounding of the slopes only, at most one unit times the time of every
+/// computation.
+[[nodiscard]] core::Certificate reference_certificate(const core::Problem& problem, core::Seconds target,
+                                                      std::int32_t unit_exponent = -20);
+
+/// The bound that a certificate proves for the continuous cost, per GPU, straight from its formula in long
+/// doubles without care for the last digits: sum_i min_k (c_ik + phi_i t_ik) + sum_e phi_e lag_e - F target.
+[[nodiscard]] long double plain_bound(const core::Problem& problem, const core::Certificate& certificate,
+                                      core::Seconds target);
+
+/// A plan with true claims, from formulas in core. Its bound is plain_bound() with blocking counted as in the
+/// plan, valid for a self-timed plan only if the certificate's value is at least the total blocking power.
+[[nodiscard]] core::Plan honest_plan(const core::Problem& problem, core::Choice choice, core::Seconds target,
+                                     std::optional<core::Seconds> sync, core::Certificate certificate);
 
 }  // namespace perseus::tests

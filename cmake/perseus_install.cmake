@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+# `cmake --install` gives a stranger: the public headers, one static library per room, the binary where there is one,
+# and a package that find_package(perseus) finds:
+#
+#   find_package(perseus 0.1 REQUIRED COMPONENTS solver schedule)
+#   target_link_libraries(program PRIVATE perseus::solver perseus::schedule)
+include(CMakePackageConfigHelpers)
+set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/perseus)
+
+get_property(rooms GLOBAL PROPERTY PERSEUS_ROOMS)
+list(REMOVE_ITEM rooms cli)  # the command line is a program, not a library
+list(TRANSFORM rooms PREPEND perseus_ OUTPUT_VARIABLE room_targets)
+install(TARGETS ${room_targets} EXPORT perseusTargets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
+if(TARGET perseus)
+  install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/perseusConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/perseusConfig.cmake INSTALL_DESTINATION ${config_dir}
+  NO_SET_AND_CHECK_MACRO)
+# Before 1.0 a minor version may break its users.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/perseusConfigVersion.cmake
+  VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/perseusConfig.cmake ${PROJECT_BINARY_DIR}/perseusConfigVersion.cmake
+        DESTINATION ${config_dir})

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Internal to solver/: rounds a relaxed optimum by beam search in order of time, guided by the flow's prices.
+//
+// With a conserving flow of value F the cost of any choice is the lower bound plus a sum of losses, none of
+// them negative (DESIGN section 3): per computation the reduced cost c_k + flow t_k - min over k, per edge
+// the flow times the time for which the edge idles. So partial choices in order of time have losses that can
+// be compared, and the best few are kept. Most of the loss of a rounded plan is idling where paths join, so
+// each choice is charged at once for the joins that it settles. Losses do not see that a partial choice runs
+// early or late as a whole; a small charge for being off the relaxed optimum's times keeps it near.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "perseus/solver/realise_flat.h"
+
+namespace perseus::solver::internal {
+
+struct BeamOptions {
+  std::uint32_t width = 1;  ///< partial choices kept, >= 1
+  std::uint32_t rungs = 6;  ///< rungs tried per computation: those of least reduced cost, >= 1
+  double drift = 0.1;       ///< price of being early or late, as a share of the computation's flow
+  /// Gives up when this many partial choices have been looked at.
+  std::uint64_t work_limit = std::numeric_limits<std::uint64_t>::max();
+};
+
+/// One problem's beam search; keeps what does not depend on the options from run to run.
+class Beam {
+ public:
+  /// `flat` must outlive the object; its order should be one of time, which keeps the search narrow.
+  /// `duration`: of the relaxed optimum, by position, ticks.
+  Beam(const FlatProblem& flat, std::span<const Ticks> duration);
+
+  /// The cheapest choice found; empty if the work limit was reached. It ends by the target in ticks.
+  [[nodiscard]] Rungs run(const BeamOptions& options);
+  /// Partial choices looked at by all runs so far.
+  [[nodiscard]] std::uint64_t work() const { return work_; }
+
+ private:
+  static constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
+  /// One in-edge of a join: the end in `slot`, or the end of the computation just chosen (kNoSlot).
+  struct Input {
+    std::uint32_t slot = kNoSlot;
+    Ticks lag = 0;
+    double price = 0;  ///< J per tick of idling
+  };
+  /// A computation whose start is known once the step's own end is.
+  struct Join {
+    std::uint32_t first_input = 0;
+    std::uint32_t last_input = 0;
+    std::uint32_t start_slot = 0;
+  };
+  /// The choice of one position's rung. Slots hold the times of a partial choice that are still needed.
+  struct Step {
+    std::uint32_t start_slot = 0;
+    std::uint32_t end_slot = kNoSlot;  ///< where the end is kept for joins that come later
+    std::uint32_t first_join = 0;
+    std::uint32_t last_join = 0;
+  };
+  struct Near {
+    std::uint32_t rung = 0;
+    double loss = 0;  ///< reduced cost, J
+  };
+  struct Candidate {
+    double score = 0;
+    std::uint32_t parent = 0;
+    std::uint32_t rung = 0;
+  };
+  /// A kept partial choice: its last rung and the partial choice that it extends.
+  struct Trace {
+    std::uint32_t parent = 0;
+    std::uint32_t rung = 0;
+  };
+
+  void plan_slots();
+  void add_join(Position v, const std::vector<std::uint32_t>& end_slot, Position last);
+  void find_near(std::uint32_t count);
+  void expand(Position p, const BeamOptions& options);
+  [[nodiscard]] double settle(const Step& step, const Ticks* slots, Ticks end) const;
+  void keep_best(Position p, std::uint32_t width);
+  void relax_deadlines(std::span<const Ticks> duration);
+  bool enter(Position p, const Candidate& candidate, std::size_t index);
+
+  const FlatProblem* flat_;
+  double tick_ = 0;                    ///< s
+  std::vector<Ticks> reference_;       ///< latest ends of the relaxed optimum
+  std::vector<Ticks> deadline_;        ///< latest ends allowed, a little later
+  std::vector<std::uint32_t> centre_;  ///< rung of the relaxed duration
+  std::uint32_t slots_ = 0;
+  std::vector<Step> steps_;
+  std::vector<Join> joins_;
+  std::vector<Input> inputs_;
+  std::uint32_t near_count_ = 0;
+  std::vector<std::uint32_t> near_first_;  ///< by position, into near_
+  std::vector<Near> near_;
+
+  std::uint64_t work_ = 0;
+  std::vector<double> scores_, next_scores_;
+  std::vector<Ticks> times_, next_times_;  ///< slots_ per partial choice
+  std::vector<Candidate> candidates_;
+  std::vector<std::uint64_t> seen_;  ///< hashes of kept times, open addressing; 0: empty
+  std::vector<Trace> trace_;         ///< width entries per position
+};
+
+}  // namespace perseus::solver::internal

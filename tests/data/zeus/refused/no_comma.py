@@ -1,0 +1,1 @@
+[[('forward', 1410) ('backward', 3)]]
