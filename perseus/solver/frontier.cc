@@ -141,17 +141,40 @@ struct Frontier::State {
   Prepared prepared;
   FrontierData data;
   core::ExactTime exact_t_min;
-
-  [[nodiscard]] core::Result<Relaxed> expand(const Optimum& optimum, Seconds target) const {
-    PERSEUS_ASSIGN_OR_RETURN(Expansion::Detail detail,
-                             prepared.contracted.expansion.expand(prepared.problem, prepared.scaled,
-                                                                  optimum.node_time, optimum.arc_flow));
-    return Relaxed{target, prepared.scaled.time_exponent, std::move(detail.duration),
-                   std::move(detail.certificate)};
-  }
 };
 
 namespace {
+
+core::Result<Relaxed> expand(const Prepared& prepared, const Optimum& optimum, Seconds target) {
+  PERSEUS_ASSIGN_OR_RETURN(
+      Expansion::Detail detail,
+      prepared.contracted.expansion.expand(prepared.problem, prepared.scaled, optimum.node_time, optimum.arc_flow));
+  return Relaxed{target, prepared.scaled.time_exponent, std::move(detail.duration), std::move(detail.certificate)};
+}
+
+std::unexpected<core::Error> too_fast(Seconds target, core::ExactTime least) {
+  return core::fail(ErrorCode::kInfeasible, fmt::format("target time {} s is below the least iteration time {} s",
+                                                        target.value(), least.ceil_seconds().value()));
+}
+
+bool feasible(Seconds target, core::ExactTime least) {
+  // Beyond the longest makespan of any problem all targets are alike, and ExactTime holds no more.
+  constexpr Seconds kLongest{1.6e13};
+  return target >= Seconds(0) && core::ExactTime(std::min(target, kLongest)) >= least;
+}
+
+/// A target in ticks, rounded down, no slower than `slowest`.
+std::int64_t to_ticks(Seconds target, std::int32_t exponent, std::int64_t slowest) {
+  const double ticks = std::floor(std::ldexp(target.value(), -exponent));
+  return ticks >= static_cast<double>(slowest) ? slowest : static_cast<std::int64_t>(ticks);
+}
+
+/// Walks on until no instant is left between the walk and `time`, and answers the optimum there. A time below T_min
+/// (by the rounding of ticks) is T_min.
+Optimum walk_to(Walk& walk, std::int64_t time) {
+  while (!walk.at_minimum() && walk.next_time() >= time && walk.time() > time) walk.advance();
+  return walk.optimum_at(walk.at_minimum() ? std::max(time, walk.time()) : time);
+}
 
 core::ExactTime exact_t_min(const core::Problem& problem) {
   return core::exact_timing(problem, core::fastest_choice(problem)).makespan;
@@ -240,24 +263,39 @@ std::vector<Breakpoint> Frontier::breakpoints() const {
 }
 
 core::Result<Relaxed> Frontier::at(Seconds target) const {
-  // Beyond the longest makespan of any problem all targets are alike, and ExactTime holds no more.
-  constexpr Seconds kLongest{1.6e13};
-  if (!(target >= Seconds(0)) || core::ExactTime(std::min(target, kLongest)) < state_->exact_t_min) {
-    return core::fail(ErrorCode::kInfeasible,
-                      fmt::format("target time {} s is below the least iteration time {} s", target.value(),
-                                  t_min().value()));
-  }
+  if (!feasible(target, state_->exact_t_min)) return too_fast(target, state_->exact_t_min);
   const Network& network = state_->prepared.contracted.network;
   const FrontierData& data = state_->data;
-  const double ticks = std::floor(std::ldexp(target.value(), -data.time_exponent));
-  const std::int64_t slowest = data.corners.front().time;
-  std::int64_t time = ticks >= static_cast<double>(slowest) ? slowest : static_cast<std::int64_t>(ticks);
-  time = std::max(time, data.corners.back().time);
+  const std::int64_t time = std::max(to_ticks(target, data.time_exponent, data.corners.front().time),
+                                     data.corners.back().time);
   const auto below = std::ranges::partition_point(
       data.checkpoints, [&](const auto& c) { return c.node_time[network.sink] >= time; });
   Walk walk(network, from_checkpoint(*std::prev(below)));
-  while (!walk.at_minimum() && walk.next_time() >= time && walk.time() > time) walk.advance();
-  return state_->expand(walk.optimum_at(std::max(time, walk.at_minimum() ? walk.time() : time)), target);
+  return expand(state_->prepared, walk_to(walk, time), target);
+}
+
+core::Result<std::vector<Relaxed>> sample(const core::Problem& problem, std::span<const Seconds> targets,
+                                          const Progress& progress) {
+  PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
+  const core::ExactTime least = exact_t_min(problem);
+  const Network& network = prepared.contracted.network;
+  const Optimum slowest = slowest_optimum(network);
+  const std::int64_t t_max = slowest.node_time[network.sink];
+  Walk walk(network, slowest);
+  std::vector<Relaxed> all;
+  for (const Seconds target : targets) {
+    if (!feasible(target, least)) return too_fast(target, least);
+    if (!all.empty() && target > all.back().target) {
+      return core::fail(ErrorCode::kInvalidInput,
+                        fmt::format("target time {} s follows {} s; targets are asked for from slow to fast",
+                                    target.value(), all.back().target.value()));
+    }
+    const std::int64_t time = to_ticks(target, prepared.scaled.time_exponent, t_max);
+    PERSEUS_ASSIGN_OR_RETURN(Relaxed relaxed, expand(prepared, walk_to(walk, time), target));
+    all.push_back(std::move(relaxed));
+    if (progress) progress(static_cast<double>(all.size()) / static_cast<double>(targets.size()), "sampling the frontier");
+  }
+  return all;
 }
 
 }  // namespace perseus::solver

@@ -252,6 +252,31 @@ TEST(Frontier, StoredAndReadAnswersAlike) {
       50);
 }
 
+TEST(Sample, EqualsTheCompleteFrontierAtEveryTarget) {
+  tests::check_property(
+      [](const ProblemRecipe& recipe) {
+        const Problem problem = tests::make_problem(recipe);
+        const Frontier frontier = solved(problem);
+        std::vector<Seconds> targets;
+        for (const double share : {1.1, 1.0, 0.8, 0.8, 0.33, 1e-9, 0.0}) targets.push_back(between(frontier, share));
+        const auto sampled = sample(problem, targets);
+        RC_ASSERT(sampled.has_value());
+        RC_ASSERT(sampled->size() == targets.size());
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+          const auto complete = frontier.at(targets[i]).value();
+          const Relaxed& point = (*sampled)[i];
+          RC_ASSERT(point.target == targets[i]);
+          RC_ASSERT(conservation_fault(problem, point.certificate) == "");
+          const long double scale = std::abs(total_cost(problem, complete)) + 1e-9L;
+          const long double bounded = std::min(targets[i], frontier.t_max()).value();
+          RC_ASSERT(std::abs(total_cost(problem, complete) - total_cost(problem, point)) <= kRounding * scale);
+          RC_ASSERT(std::abs(bound(problem, complete.certificate, bounded) -
+                             bound(problem, point.certificate, bounded)) <= kRounding * scale);
+        }
+      },
+      60);
+}
+
 TEST(Frontier, ScalingTimeAndEnergyByPowersOfTwoScalesTheFrontier) {
   tests::check_property(
       [](const ProblemRecipe& recipe) {
@@ -372,6 +397,15 @@ TEST(Frontier, MicrosecondsAndHoursInOneJob) {
                                        {option(900, 1e3, 3e5), option(300, 3e3, 2e5)}, 20, 2));
   EXPECT_EQ(frontier.breakpoint_count(), 3u);
   for (const double share : {0.0, 0.3, 1.0}) EXPECT_EQ(fault_at(frontier, between(frontier, share)), "");
+}
+
+TEST(Sample, TargetsOutOfOrderOrTooFastAreRefused) {
+  const Problem problem = row({option(900, 1, 10), option(300, 4, 2)}, {option(900, 1, 8)}, 0);
+  const std::vector<Seconds> rising{Seconds(3), Seconds(4)};
+  EXPECT_EQ(sample(problem, rising).error().message(),
+            "target time 4 s follows 3 s; targets are asked for from slow to fast");
+  const std::vector<Seconds> fast{Seconds(3), Seconds(1.5)};
+  EXPECT_EQ(sample(problem, fast).error().code(), core::ErrorCode::kInfeasible);
 }
 
 TEST(Frontier, SlopesBeyondTheArithmeticAreRefused) {

@@ -18,8 +18,8 @@ Groups::Groups(const Network& network)
       sink_(network.sink),
       mark_(network.nodes, 0) {
   for (NodeId v = 0; v < network.nodes; ++v) {
-    node[v] = {.offset = 0, .group = v, .up = kNoDart, .next = v, .prev = v};
-    group[v].member = v;
+    node[v].group = v;
+    group[v].root = v;
   }
   const auto arcs = static_cast<ArcId>(network.arcs.size());
   for (ArcId a = 0; a < arcs; ++a) {
@@ -62,17 +62,53 @@ void Groups::unlink(Dart d, Group& g) {
   if (g.boundary == d) g.boundary = next;
 }
 
+void Groups::attach(NodeId v, Dart up) {
+  const NodeId parent = to(up);
+  Node& n = node[v];
+  n.up = up;
+  n.parent = parent;
+  n.prev_sibling = kNoNode;
+  n.next_sibling = node[parent].child;
+  if (n.next_sibling != kNoNode) node[n.next_sibling].prev_sibling = v;
+  node[parent].child = v;
+}
+
+void Groups::detach(NodeId v) {
+  Node& n = node[v];
+  if (n.prev_sibling != kNoNode) {
+    node[n.prev_sibling].next_sibling = n.next_sibling;
+  } else {
+    node[n.parent].child = n.next_sibling;
+  }
+  if (n.next_sibling != kNoNode) node[n.next_sibling].prev_sibling = n.prev_sibling;
+  n.up = kNoDart;
+  n.parent = kNoNode;
+  n.next_sibling = kNoNode;
+  n.prev_sibling = kNoNode;
+}
+
 /// Turns the parents between v and its tree's root around.
 void Groups::make_root(NodeId v) {
-  Dart below = kNoDart;
+  Dart down = kNoDart;  // from the node that has just been turned to v
   while (true) {
     ++work_;
     const Dart up = node[v].up;
-    node[v].up = below;
+    const NodeId parent = node[v].parent;
+    if (up != kNoDart) detach(v);
+    if (down != kNoDart) attach(v, down);
     if (up == kNoDart) return;
-    below = up ^ 1;
-    v = to(up);
+    down = up ^ 1;
+    v = parent;
   }
+}
+
+/// The node after v in the tree below `root`, parents first, or kNoNode.
+NodeId Groups::next_in_tree(NodeId v, NodeId root) const {
+  if (node[v].child != kNoNode) return node[v].child;
+  for (; v != root; v = node[v].parent) {
+    if (node[v].next_sibling != kNoNode) return node[v].next_sibling;
+  }
+  return kNoNode;
 }
 
 bool Groups::is_ancestor(GroupId ancestor, GroupId g) const {
@@ -96,24 +132,12 @@ void Groups::relabel(GroupId gone, GroupId kept) {
   Group& small = group[gone];
   Group& large = group[kept];
   const std::int64_t shift = small.potential - large.potential;
-  NodeId v = small.member;
-  do {
+  for (NodeId v = small.root; v != kNoNode; v = next_in_tree(v, small.root)) {
     node[v].group = kept;
     node[v].offset += shift;
-    v = node[v].next;
-  } while (v != small.member);
+  }
   work_ += small.size;
   large.size += small.size;
-
-  const NodeId a = large.member;
-  const NodeId b = small.member;
-  const NodeId after_a = node[a].next;
-  const NodeId before_b = node[b].prev;
-  node[a].next = b;
-  node[b].prev = a;
-  node[before_b].next = after_a;
-  node[after_a].prev = before_b;
-
   if (small.boundary == kNoDart) return;
   if (large.boundary == kNoDart) {
     large.boundary = small.boundary;
@@ -137,8 +161,9 @@ void Groups::merge(ArcId a) {
   const GroupId kept = group_to(d);
   group[kept].parent_dart = merged_parent(kept, gone);
   make_root(from(d));
-  node[from(d)].up = d;
+  group[gone].root = from(d);
   relabel(gone, kept);
+  attach(from(d), d);
   free_.push_back(gone);
   unlink(d, group[kept]);
   unlink(d ^ 1, group[kept]);
@@ -157,14 +182,14 @@ void Groups::append_path(NodeId first, NodeId last, std::vector<Dart>& path) {
   while (u != v) {
     if (node[u].up != kNoDart) {
       path.push_back(node[u].up);
-      u = to(node[u].up);
+      u = node[u].parent;
       join = u;
       if (mark_[u] == stamp_ + 1) break;
       mark_[u] = stamp_;
     }
     if (node[v].up != kNoDart) {
       down_.push_back(node[v].up ^ 1);
-      v = to(node[v].up);
+      v = node[v].parent;
       join = v;
       if (mark_[v] == stamp_) break;
       mark_[v] = stamp_ + 1;
@@ -177,75 +202,37 @@ void Groups::append_path(NodeId first, NodeId last, std::vector<Dart>& path) {
   ++stamp_;
 }
 
-/// Adds the tree neighbours of one node of a part.
-void Groups::reach_from(std::vector<NodeId>& part, std::size_t next) {
-  const NodeId v = part[next];
-  const Dart up = node[v].up;
-  for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) {
-    const auto [dart, other] = incident_[i];
-    if (mark_[other] == stamp_ || (dart != up && node[other].up != (dart ^ 1))) continue;
-    mark_[other] = stamp_;
-    part.push_back(other);
-  }
-  work_ += first_incident_[v + 1] - first_incident_[v];
-}
-
-/// Leaves the smaller of the two trees of a and b in part_, and no mark but its own at stamp_.
-void Groups::collect_smaller(NodeId a, NodeId b) {
-  part_.assign(1, a);
-  other_part_.assign(1, b);
-  ++stamp_;  // the trees are apart: one stamp serves both until one is complete
-  mark_[a] = stamp_;
-  mark_[b] = stamp_;
-  for (std::size_t next = 0;; ++next) {
-    if (next == part_.size()) break;
-    reach_from(part_, next);
-    if (next == other_part_.size()) {
+/// Puts the nodes of the smaller tree into part_; true if that is the one below `low`.
+bool Groups::collect_smaller(NodeId low, NodeId root) {
+  part_.clear();
+  other_part_.clear();
+  NodeId a = low;
+  NodeId b = root;
+  while (true) {
+    part_.push_back(a);
+    a = next_in_tree(a, low);
+    if (a == kNoNode) return true;
+    other_part_.push_back(b);
+    b = next_in_tree(b, root);
+    if (b == kNoNode) {
       part_.swap(other_part_);
-      break;
-    }
-    reach_from(other_part_, next);
-  }
-  ++stamp_;
-  for (const NodeId v : part_) mark_[v] = stamp_;
-}
-
-/// A rigid dart from part_ to the rest of its group.
-Dart Groups::replacement() const {
-  const GroupId g = node[part_.front()].group;
-  for (const NodeId v : part_) {
-    for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) {
-      const auto [dart, other] = incident_[i];
-      if (node[other].group == g && mark_[other] != stamp_ && rigid(dart / 2)) return dart;
+      return false;
     }
   }
-  return kNoDart;
 }
 
-/// Makes part_ a group of its own.
-void Groups::separate() {
-  const GroupId old = node[part_.front()].group;
-  const GroupId fresh = free_.back();
-  free_.pop_back();
+/// Makes part_ the group `fresh`.
+void Groups::separate(NodeId part_root, GroupId fresh) {
+  const GroupId old = node[part_root].group;
   group[fresh] = {.potential = group[old].potential,
                   .parent_dart = kNoDart,
                   .boundary = kNoDart,
-                  .member = part_.front(),
+                  .root = part_root,
                   .size = static_cast<std::uint32_t>(part_.size()),
+                  .flipped_in = group[old].flipped_in,
                   .side = group[old].side};
   group[old].size -= group[fresh].size;
-  for (const NodeId v : part_) {
-    if (group[old].member == v) group[old].member = node[v].next;
-    node[node[v].prev].next = node[v].next;
-    node[node[v].next].prev = node[v].prev;
-    node[v].group = fresh;
-  }
-  NodeId last = part_.back();
-  for (const NodeId v : part_) {
-    node[v].prev = last;
-    node[last].next = v;
-    last = v;
-  }
+  for (const NodeId v : part_) node[v].group = fresh;
   for (const NodeId v : part_) {
     for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) {
       const auto [dart, other] = incident_[i];
@@ -265,17 +252,18 @@ void Groups::separate() {
 }
 
 void Groups::split(ArcId a) {
-  const NodeId tail = from(2 * a);
-  const NodeId head = to(2 * a);
-  node[node[tail].up == 2 * a ? tail : head].up = kNoDart;
-  collect_smaller(tail, head);
-  const Dart dart = replacement();
-  if (dart == kNoDart) {
-    separate();
-    return;
+  const NodeId low = node[from(2 * a)].up == 2 * a ? from(2 * a) : to(2 * a);
+  const GroupId old = node[low].group;
+  const NodeId root = group[old].root;
+  detach(low);
+  const GroupId fresh = free_.back();
+  free_.pop_back();
+  if (collect_smaller(low, root)) {
+    separate(low, fresh);
+  } else {
+    group[old].root = low;
+    separate(root, fresh);
   }
-  make_root(from(dart));
-  node[from(dart)].up = dart;
 }
 
 }  // namespace perseus::solver

@@ -26,18 +26,21 @@ enum Side : std::uint8_t { kSourceSide = 0, kSinkSide = 1 };
 /// Nodes, groups and residual flows. Members are public: the walk's inner loops work on them.
 class Groups {
  public:
+  static constexpr NodeId kNoNode = 0xffffffff;
+  /// A node and its place in its group's tree.
   struct Node {
     std::int64_t offset = 0;  ///< its time less its group's
     GroupId group = 0;
-    Dart up = kNoDart;         ///< dart to its parent in the group's tree; the root has none
-    NodeId next = 0, prev = 0;  ///< ring of the group's members
+    Dart up = kNoDart;  ///< dart to its parent; the root has none
+    NodeId parent = kNoNode, child = kNoNode, next_sibling = kNoNode, prev_sibling = kNoNode;
   };
   struct Group {
     std::int64_t potential = 0;  ///< time; on the sink side plus the clock
     Dart parent_dart = kNoDart;  ///< search tree; source side: parent -> group; sink side: group -> parent
-    Dart boundary = kNoDart;     ///< one dart of the ring of darts that leave it
-    NodeId member = 0;           ///< one of its nodes
+    Dart boundary = kNoDart;     ///< one dart of the ring of darts that leave it; some may lead back into it
+    NodeId root = 0;             ///< of its tree
     std::uint32_t size = 1;      ///< nodes
+    std::uint32_t flipped_in = 0;  ///< the walk's instant in which it changed sides last
     Side side = kSourceSide;
   };
   struct Ring {
@@ -61,7 +64,8 @@ class Groups {
 
   /// Joins the two groups of a rigid arc on one side. Nothing happens if they are one already.
   void merge(ArcId a);
-  /// A tree arc is rigid no more: another one takes its place, or its group becomes two.
+  /// A tree arc is rigid no more: its group becomes two. Should another rigid arc join them (flows that are no
+  /// vertex of the optimal face), they stay two groups that cannot part: that costs time only.
   void split(ArcId a);
   /// Appends the darts of the tree path between two nodes of one group.
   void append_path(NodeId first, NodeId last, std::vector<Dart>& path);
@@ -81,14 +85,15 @@ class Groups {
     NodeId other = 0;
   };
   void link(Dart d, Group& g);
+  void attach(NodeId v, Dart up);
+  void detach(NodeId v);
   void make_root(NodeId v);
+  [[nodiscard]] NodeId next_in_tree(NodeId v, NodeId root) const;
   [[nodiscard]] bool is_ancestor(GroupId ancestor, GroupId g) const;
   [[nodiscard]] Dart merged_parent(GroupId kept, GroupId gone) const;
   void relabel(GroupId gone, GroupId kept);
-  void collect_smaller(NodeId a, NodeId b);
-  [[nodiscard]] Dart replacement() const;
-  void separate();
-  void reach_from(std::vector<NodeId>& part, std::size_t next);
+  [[nodiscard]] bool collect_smaller(NodeId low, NodeId root);
+  void separate(NodeId part_root, GroupId fresh);
 
   std::vector<NodeId> ends_;  ///< per dart: where it leads
   std::vector<std::uint32_t> first_incident_;
@@ -98,7 +103,7 @@ class Groups {
   // Marks that last for one operation each.
   std::vector<std::uint32_t> mark_;
   std::uint32_t stamp_ = 0;
-  std::vector<NodeId> part_, other_part_;
+  std::vector<NodeId> part_, other_part_;  ///< the nodes of the two halves of a split
   std::vector<Dart> down_;
   std::uint64_t work_ = 0;
 };

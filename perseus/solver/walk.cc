@@ -4,13 +4,6 @@
 #include <algorithm>
 
 namespace perseus::solver {
-namespace {
-
-/// std heap algorithms keep the greatest first.
-constexpr auto kLater = [](const auto& a, const auto& b) { return a.clock > b.clock; };
-
-}  // namespace
-
 Walk::Walk(const Network& network, const Optimum& optimum)
     : point_time_(network.curves.all_times()),
       point_slope_(network.curves.all_slopes()),
@@ -19,6 +12,7 @@ Walk::Walk(const Network& network, const Optimum& optimum)
       sink_(network.sink),
       groups_(network),
       arc_(network.arcs.size()),
+      events_(network.arcs.size()),
       seen_(network.nodes, 0),
       towards_(network.nodes, kNoDart) {
   for (NodeId v = 0; v < network.nodes; ++v) {
@@ -56,33 +50,20 @@ void Walk::place(ArcId a, std::int64_t span, std::int64_t flow) {
   groups_.residual[2 * a + 1] = flow - least;
 }
 
-void Walk::push_event(std::int64_t clock, ArcId a) {
-  arc_[a].event = clock;
-  arc_[a].has_event = true;
-  heap_.push_back({clock, a});
-  std::ranges::push_heap(heap_, kLater);
-}
-
 std::int64_t Walk::next_time() {
-  while (!at_minimum_) {
-    const Event& first = heap_.front();
-    const ArcState& arc = arc_[first.arc];
-    if (arc.has_event && arc.event == first.clock && crosses(first.arc)) return start_time_ - first.clock;
-    std::ranges::pop_heap(heap_, kLater);
-    heap_.pop_back();
-  }
-  return time();
+  if (at_minimum_) return time();
+  while (!crosses(events_.front().arc)) events_.erase(events_.front().arc);  // it came to rest meanwhile
+  return start_time_ - events_.front().clock;
 }
 
 void Walk::advance() {
   clock_ = start_time_ - next_time();
   ++counts_.instants;
-  while (!heap_.empty() && heap_.front().clock == clock_) {
-    const Event event = heap_.front();
-    std::ranges::pop_heap(heap_, kLater);
-    heap_.pop_back();
-    const ArcState& arc = arc_[event.arc];
-    if (arc.has_event && arc.event == event.clock && crosses(event.arc)) arrive(event.arc);
+  ++instant_;
+  while (!events_.empty() && events_.front().clock == clock_) {
+    const ArcId a = events_.front().arc;
+    events_.erase(a);
+    if (crosses(a)) arrive(a);
   }
   settle();
 }
@@ -91,7 +72,6 @@ void Walk::advance() {
 void Walk::arrive(ArcId a) {
   ++counts_.events;
   ArcState& state = arc_[a];
-  state.has_event = false;
   state.at_point = true;
   std::int64_t* residual = &groups_.residual[2 * a];
   if (side_of(groups_.from(2 * a)) == kSourceSide) {  // it became shorter
@@ -151,11 +131,11 @@ void Walk::refresh(ArcId a) {
     groups_.residual[2 * a + 1] = 0;
   }
   if (!shrinks && state.point == state.last) {
-    state.has_event = false;
+    events_.erase(a);
     return;
   }
   const std::int64_t way = shrinks ? span - point_time_[state.point] : point_time_[state.point + 1] - span;
-  if (!state.has_event || state.event != clock_ + way) push_event(clock_ + way, a);
+  events_.set(a, clock_ + way);
 }
 
 void Walk::resolve(Dart d) {
@@ -240,12 +220,10 @@ bool Walk::search_from(GroupId w, GroupId start) {
     if (other.parent_dart == (dart ^ 1)) other.parent_dart = kNoDart;  // a child of w has no root either
     if (groups_.residual[dart] <= 0) continue;
     towards_[x] = dart;
-    const std::size_t before = met_.size();
     if (climb<side>(x)) {
       adopt<side>(w, dart, start);
       return true;
     }
-    static_cast<void>(before);
   }
   return false;
 }
@@ -260,7 +238,8 @@ void Walk::flip_searched(Dart dart) {
     group.side = kOther;
     group.potential += kOther == kSinkSide ? clock_ : -clock_;
     group.parent_dart = towards_[g] == kNoDart ? dart : towards_[g];
-    dirty_.push_back(group.member);
+    group.flipped_in = instant_;
+    dirty_.push_back(group.root);
   }
 }
 
@@ -315,6 +294,9 @@ void Walk::update_groups() {
     if (groups_.in_tree(p / 2)) {
       ++counts_.splits;
       groups_.split(p / 2);
+      for (const NodeId v : {groups_.from(p), groups_.to(p)}) {
+        if (groups_.group[groups_.node[v].group].flipped_in == instant_) dirty_.push_back(v);
+      }
     } else if (groups_.group[groups_.group_to(p)].parent_dart == p) {
       groups_.group[groups_.group_to(p)].parent_dart = kNoDart;
     } else if (groups_.group[groups_.group_from(p)].parent_dart == p) {

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "perseus/solver/event_queue.h"
 #include "perseus/solver/groups.h"
 #include "perseus/solver/network.h"
 
@@ -54,16 +55,10 @@ class Walk {
   [[nodiscard]] const WalkCounts& counts() const { return counts_; }
 
  private:
-  struct Event {
-    std::int64_t clock = 0;
-    ArcId arc = 0;
-  };
   struct ArcState {
-    std::int64_t event = 0;             ///< clock of its next event
     std::uint32_t point = 0;            ///< index into the pool: the point it is at, or the one left of its segment
     std::uint32_t first = 0, last = 0;  ///< its curve's points in the pool
     bool at_point = false;
-    bool has_event = false;
   };
 
   [[nodiscard]] std::int64_t time_of(NodeId v) const {
@@ -95,7 +90,6 @@ class Walk {
   void update_groups();
   void arrive(ArcId a);
   void refresh(ArcId a);
-  void push_event(std::int64_t clock, ArcId a);
 
   const std::vector<std::int64_t>& point_time_;
   const std::vector<std::int64_t>& point_slope_;
@@ -104,10 +98,11 @@ class Walk {
   std::int64_t flow_value_ = 0;
   bool at_minimum_ = false;
 
+  std::uint32_t instant_ = 1;  ///< counts instants; one that comes round again costs a look at a group
   NodeId source_ = 0, sink_ = 0;
   Groups groups_;
   std::vector<ArcState> arc_;
-  std::vector<Event> heap_;      ///< least clock first; outdated ones are dropped when they surface
+  EventQueue events_;            ///< of crossing arcs; those of arcs that came to rest are dropped when they surface
   std::vector<Dart> open_;       ///< residual darts that may lead from S to T
   std::vector<NodeId> dirty_;    ///< a node of each group that changed sides in this instant
   std::vector<ArcId> touched_;   ///< arcs to bring up to date after this instant
