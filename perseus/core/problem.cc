@@ -128,8 +128,8 @@ std::vector<Option> sum_of_parts(const ProfileEntry& forward, const ProfileEntry
       if (f.knobs == b.knobs) sums.push_back(sum_of(f, b));
     }
   }
-  std::ranges::stable_sort(sums, [](const Option& a, const Option& b) {
-    return std::tie(b.clock, a.time) < std::tie(a.clock, b.time);
+  std::ranges::sort(sums, [](const Option& a, const Option& b) {
+    return std::tie(b.clock, a.time, a.energy) < std::tie(a.clock, b.time, b.energy);
   });
   return sums;
 }
