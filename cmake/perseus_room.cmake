@@ -51,6 +51,8 @@ function(perseus_room name)
     endforeach()
     target_link_libraries(${name}_test PRIVATE
       perseus_${name} perseus_flags ${ARG_LIBS} ${ARG_TEST_LIBS} GTest::gmock_main)
+    # Where tests find recorded data; __FILE__ will not do, since a compiler cache may make it relative.
+    target_compile_definitions(${name}_test PRIVATE PERSEUS_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}." PROPERTIES LABELS unit TIMEOUT 300
                          DISCOVERY_MODE PRE_TEST)
   endif()

@@ -34,10 +34,14 @@ struct BloatBreakdown {
   };
   std::optional<Straggler> straggler;
 
-  /// As shares of all-max's energy, counted to the same time.
+  /// As shares of all-max's energy, counted to the same time; those of a straggler are 0 without one.
   [[nodiscard]] double intrinsic_share() const { return intrinsic / all_max; }
-  [[nodiscard]] double straggler_intrinsic_share() const { return intrinsic / straggler->all_max; }
-  [[nodiscard]] double extrinsic_share() const { return straggler->extrinsic / straggler->all_max; }
+  [[nodiscard]] double straggler_intrinsic_share() const {
+    return straggler ? intrinsic / straggler->all_max : 0;
+  }
+  [[nodiscard]] double extrinsic_share() const {
+    return straggler ? straggler->extrinsic / straggler->all_max : 0;
+  }
 };
 
 /// `fastest`: the frontier's plan for T_min. `plan`: the synchronised plan for a straggler's T', if there is

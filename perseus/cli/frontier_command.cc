@@ -37,7 +37,7 @@ class FrontierCommand final : public Command {
         ->type_name("DIR");
     command->add_flag("--json", json_, "Print JSON only");
     command->footer(
-        "Example:\n  perseus frontier --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
+        "Example:\n  perseus frontier --profile examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 "
         "--microbatches 128 --tp 8 --blocking-power 85");
     return command;
   }

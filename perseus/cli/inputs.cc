@@ -165,6 +165,7 @@ void add_input_flags(CLI::App& command, InputFlags& flags) {
   command
       .add_option("--insert", flags.inserts,
                   "Extra computation INSTRUCTION@STAGE:POSITION, e.g. load@0:before-forward; repeatable")
+      ->allow_extra_args(false)
       ->type_name("TEXT")
       ->group(group);
   command

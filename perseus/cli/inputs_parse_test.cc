@@ -18,7 +18,8 @@ TEST(BlockingPower, RefusesOtherTextsByName) {
   core::JobSpec spec;
   EXPECT_EQ(parse_blocking_power("85W", spec).error().text(),
             "--blocking-power: '85W' is neither watts nor RANK:WATTS");
-  EXPECT_EQ(parse_blocking_power("0:80,0:81", spec).error().text(), "--blocking-power: rank 0 is given twice");
+  EXPECT_EQ(parse_blocking_power("0:80,0:81", spec).error().text(),
+            "--blocking-power: rank 0 is given twice");
   EXPECT_EQ(parse_blocking_power("", spec).error().code(), core::ErrorCode::kUsage);
 }
 

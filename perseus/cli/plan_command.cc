@@ -54,7 +54,7 @@ class PlanCommand final : public Command {
     command->footer(
         "Without a question the plan is the fastest: T_min, no slowdown.\n\nExample:\n  perseus plan "
         "--profile "
-        "examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power 85 "
+        "examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power 85 "
         "--straggler 1.1 -o plan.json");
     return command;
   }

@@ -46,9 +46,10 @@ TEST(Question, ASyncTimeBelowTMinMakesThisPipelineTheSlowest) {
 
 TEST(Question, RefusalsNameValueAndLimitInAllDigits) {
   const Seconds third{10.0 / 3};
-  EXPECT_EQ(resolve({.target_time = Seconds(3)}, third, kStar, kMax).error().text(),
-            "--target-time: target time 3 s is under T_min = 3.3333333333333335 s, the iteration time with every "
-            "computation at its fastest option");
+  EXPECT_EQ(
+      resolve({.target_time = Seconds(3)}, third, kStar, kMax).error().text(),
+      "--target-time: target time 3 s is under T_min = 3.3333333333333335 s, the iteration time with every "
+      "computation at its fastest option");
   EXPECT_EQ(resolve({.target_time = third}, third, kStar, kMax)->time, third);
   EXPECT_EQ(resolve({.straggler_factor = 0.9}, kMin, kStar, kMax).error().text(),
             "--straggler: 0.9 is not a number of at least 1");

@@ -33,7 +33,7 @@ class ReportCommand final : public Command {
     command->add_option("--trace", trace_, "Also write the fastest plan as a Chrome/Perfetto trace")
         ->type_name("FILE");
     command->footer(
-        "Example:\n  perseus report --profile examples/gpt3-175b-a100.csv --schedule 1f1b --pp 8 "
+        "Example:\n  perseus report --profile examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 "
         "--microbatches 128 --tp 8 --blocking-power 85 -o report.html");
     return command;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/core/exact_time.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -13,9 +14,11 @@ constexpr int kMantissaBits = std::numeric_limits<double>::digits;
 }  // namespace
 
 ExactTime::ExactTime(Seconds t) {
+  if (std::isnan(t.value())) return;
+  const double value = std::clamp(t.value(), -kLongest.value(), kLongest.value());
   int exponent = 0;
   const double fraction =
-      std::frexp(t.value(), &exponent);  // t = fraction * 2^exponent, |fraction| in [0.5, 1)
+      std::frexp(value, &exponent);  // value = fraction * 2^exponent, |fraction| in [0.5, 1)
   const auto mantissa = static_cast<Units>(std::ldexp(fraction, kMantissaBits));
   const int shift = exponent - kMantissaBits + kFractionBits;
   if (shift >= 0) {

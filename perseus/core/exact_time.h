@@ -16,9 +16,13 @@ namespace perseus::core {
 /// A time of at least 0 as a whole number of 2^-82 s. Sums and comparisons are exact.
 class ExactTime {
  public:
+  /// Beyond this, times are taken for this: longer than any path.
+  static constexpr Seconds kLongest{0x1p44};
+
   constexpr ExactTime() = default;
-  /// Exact for every double in {0} or [1e-9, 1.6e13] s. Smaller ones lose bits below 2^-82 s (towards 0),
-  /// which no validated input has.
+  /// Exact for every double in {0} or [1e-9, 2^44] s. Smaller ones lose bits below 2^-82 s (towards 0), which
+  /// no validated input has; longer ones, infinity among them, become kLongest; NaN becomes 0, for which no
+  /// iteration is fast enough.
   explicit ExactTime(Seconds t);
 
   /// The least double that is not below this time: what is printed as T_min is accepted as a target again.

@@ -100,6 +100,12 @@ class Builder {
 
  private:
   Status place(ComputationId id, std::uint32_t rank, const Computation& c) {
+    if (c.kind == Kind::kOther && c.instruction >= schedule_.instructions.size()) {
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("a computation of stage {} on rank {} is instruction {} of {} that the schedule names",
+                      c.stage, rank, c.instruction, schedule_.instructions.size()));
+    }
     PERSEUS_RETURN_IF_ERROR(check_range(rank, c, c.stage, c.microbatch));
     switch (c.kind) {
       case Kind::kForward:
@@ -229,14 +235,20 @@ class Builder {
 Status check_size(const Schedule& schedule) {
   if (schedule.ranks.empty()) return fail(ErrorCode::kInvalidInput, "the schedule has no rank");
   if (schedule.microbatches == 0) return fail(ErrorCode::kInvalidInput, "the schedule has no microbatch");
-  std::size_t count = 0;
-  for (const auto& rank : schedule.ranks) count += rank.size();
-  const std::size_t demanded = std::size_t{schedule.stages()} * schedule.microbatches;
-  if (std::max(count, demanded) > kMaxComputations) {
-    return fail(ErrorCode::kLimit, fmt::format("the schedule has {} computations; the limit is {}",
-                                               std::max(count, demanded), kMaxComputations));
+  if (schedule.virtual_stages == 0) {
+    return fail(ErrorCode::kInvalidInput, "the schedule has 0 virtual stages per rank; the least is 1");
   }
-  return {};
+  std::size_t count = schedule.ranks.size();
+  // Each stage has a forward of each microbatch. The factors have 32 bits, so two of them fit.
+  for (const std::size_t factor : {schedule.virtual_stages, schedule.microbatches}) {
+    if (count <= kMaxComputations) count *= factor;
+  }
+  std::size_t listed = 0;
+  for (const auto& rank : schedule.ranks) listed += rank.size();
+  count = std::max(count, listed);
+  if (count <= kMaxComputations) return {};
+  return fail(ErrorCode::kLimit, fmt::format("the schedule has at least {} computations; the limit is {}",
+                                             count, kMaxComputations));
 }
 
 }  // namespace

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <string>
+#include <string_view>
 #include <tuple>
 
 namespace perseus::core {
@@ -25,12 +28,62 @@ Status check_watts(Watts p, std::size_t rank) {
                                                     rank, p.value(), kMaxPower.value()));
 }
 
-Status check_lag(Seconds lag) {
-  const bool in_range =
-      std::isfinite(lag.value()) && (lag == Seconds(0) || (lag >= kMinTime && lag <= kMaxTime));
-  if (in_range) return {};
-  return fail(ErrorCode::kInvalidInput, fmt::format("P2P lag is {} s; it must be 0, or {} to {} s",
+bool is_time(Seconds t) {
+  return t >= kMinTime && t <= kMaxTime;
+}  // false for NaN
+
+Status check_lag(std::string_view name, Seconds lag) {
+  if (lag == Seconds(0) || is_time(lag)) return {};
+  return fail(ErrorCode::kInvalidInput, fmt::format("{} is {} s; it must be 0, or {} to {} s", name,
                                                     lag.value(), kMinTime.value(), kMaxTime.value()));
+}
+
+Status check_lags(const ProblemInputs& inputs, std::uint32_t ranks) {
+  PERSEUS_RETURN_IF_ERROR(check_lag("P2P lag", inputs.p2p_lag));
+  for (const auto& [pair, lag] : inputs.edge_lag) {
+    const std::string name = fmt::format("P2P lag from rank {} to rank {}", pair.first, pair.second);
+    PERSEUS_RETURN_IF_ERROR(check_lag(name, lag));
+    if (std::max(pair.first, pair.second) >= ranks || pair.first == pair.second) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{}: it must be between two of ranks 0 to {}", name, ranks - 1));
+    }
+  }
+  return {};
+}
+
+Status check_entry(const ProfileEntry& entry) {
+  const auto refuse = [&](std::string_view what) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("profile: stage {}, {}: {}", entry.stage, entry.instruction, what));
+  };
+  if (entry.options.empty()) return refuse("has no option");
+  if (!std::ranges::is_sorted(entry.options, std::greater<>(), &Option::clock)) {
+    return refuse("its options are not sorted by falling clock");
+  }
+  for (const Option& o : entry.options) {
+    if (!is_time(o.time)) {
+      return refuse(
+          fmt::format("time {} s is outside {} to {} s", o.time.value(), kMinTime.value(), kMaxTime.value()));
+    }
+    if (!(o.energy >= Joules(0) && o.energy <= kMaxEnergy)) {
+      return refuse(fmt::format("energy {} J is outside 0 to {} J", o.energy.value(), kMaxEnergy.value()));
+    }
+  }
+  return {};
+}
+
+/// What the solver's arithmetic and Profile::find rest on; readers of files have refused it with a line
+/// already.
+Status check_profile(const Profile& profile) {
+  const auto key = [](const ProfileEntry& e) { return std::tie(e.stage, e.instruction, e.stage_b); };
+  for (std::size_t k = 0; k < profile.entries.size(); ++k) {
+    PERSEUS_RETURN_IF_ERROR(check_entry(profile.entries[k]));
+    if (k == 0 || key(profile.entries[k - 1]) < key(profile.entries[k])) continue;
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("profile: stage {}, {}: is out of order or repeated", profile.entries[k].stage,
+                            profile.entries[k].instruction));
+  }
+  return {};
 }
 
 Status check_inputs(const Pipeline& pipeline, const ProblemInputs& inputs) {
@@ -41,35 +94,57 @@ Status check_inputs(const Pipeline& pipeline, const ProblemInputs& inputs) {
                             inputs.blocking_power.size(), ranks));
   }
   for (std::size_t r = 0; r < ranks; ++r) PERSEUS_RETURN_IF_ERROR(check_watts(inputs.blocking_power[r], r));
-  PERSEUS_RETURN_IF_ERROR(check_lag(inputs.p2p_lag));
-  for (const auto& [pair, lag] : inputs.edge_lag) PERSEUS_RETURN_IF_ERROR(check_lag(lag));
+  PERSEUS_RETURN_IF_ERROR(check_lags(inputs, ranks));
+  PERSEUS_RETURN_IF_ERROR(check_profile(inputs.profile));
   if (inputs.parallel.tensor == 0 || inputs.parallel.data == 0) {
     return fail(ErrorCode::kInvalidInput, "a degree of parallelism is 0; the least is 1");
   }
   return {};
 }
 
-/// F and B of an overlapped pair one after the other (PyTorch runs them so), at one clock.
+Option sum_of(const Option& f, const Option& b) {
+  Option sum = f;
+  sum.time += b.time;
+  sum.energy += b.energy;
+  sum.samples = std::min(f.samples, b.samples);
+  sum.time_std.reset();
+  sum.energy_std.reset();
+  if (f.time_std && b.time_std) {
+    sum.time_std = Seconds(std::hypot(f.time_std->value(), b.time_std->value()));
+  }
+  if (f.energy_std && b.energy_std) {
+    sum.energy_std = Joules(std::hypot(f.energy_std->value(), b.energy_std->value()));
+  }
+  return sum;
+}
+
+/// F and B of an overlapped pair one after the other (PyTorch runs them so), at one clock. Sorted as the
+/// options of a ProfileEntry.
 std::vector<Option> sum_of_parts(const ProfileEntry& forward, const ProfileEntry& backward) {
   std::vector<Option> sums;
   for (const Option& f : forward.options) {
-    for (const Option& b : backward.options) {
-      if (f.clock != b.clock || f.knobs != b.knobs) continue;
-      Option sum = f;
-      sum.time += b.time;
-      sum.energy += b.energy;
-      sum.samples = std::min(f.samples, b.samples);
-      sum.time_std.reset();
-      sum.energy_std.reset();
-      if (f.time_std && b.time_std)
-        sum.time_std = Seconds(std::hypot(f.time_std->value(), b.time_std->value()));
-      if (f.energy_std && b.energy_std) {
-        sum.energy_std = Joules(std::hypot(f.energy_std->value(), b.energy_std->value()));
-      }
-      sums.push_back(std::move(sum));
+    for (const Option& b :
+         std::ranges::equal_range(backward.options, f.clock, std::greater<>(), &Option::clock)) {
+      if (f.knobs == b.knobs) sums.push_back(sum_of(f, b));
     }
   }
+  std::ranges::stable_sort(sums, [](const Option& a, const Option& b) {
+    return std::tie(b.clock, a.time) < std::tie(a.clock, b.time);
+  });
   return sums;
+}
+
+/// The lag of every edge, or nothing if all are 0.
+std::vector<Seconds> edge_lags(const Pipeline& pipeline, const ProblemInputs& inputs) {
+  std::vector<Seconds> lags;
+  if (inputs.p2p_lag == Seconds(0) && inputs.edge_lag.empty()) return lags;
+  lags.reserve(pipeline.edges().size());
+  for (const Edge& e : pipeline.edges()) {
+    const auto it = inputs.edge_lag.find({pipeline.rank_of(e.from), pipeline.rank_of(e.to)});
+    const Seconds between = it == inputs.edge_lag.end() ? inputs.p2p_lag : it->second;
+    lags.push_back(e.cross_rank ? between : Seconds(0));
+  }
+  return lags;
 }
 
 Result<std::vector<Option>> resolve(const Profile& profile, const Schedule& schedule, const Computation& c) {
@@ -121,16 +196,9 @@ Result<Problem> Problem::build(Pipeline pipeline, ProblemInputs inputs) {
   }
   Watts total;
   for (const Watts p : inputs.blocking_power) total += p;
-  return Problem(std::make_shared<const Data>(
-      Data{std::move(pipeline), std::move(inputs), std::move(sets), std::move(set_of), total}));
-}
-
-Seconds Problem::lag(EdgeId e) const {
-  const Edge& edge = pipeline().edges()[e];
-  if (!edge.cross_rank) return Seconds(0);
-  if (inputs().edge_lag.empty()) return inputs().p2p_lag;
-  const auto it = inputs().edge_lag.find({pipeline().rank_of(edge.from), pipeline().rank_of(edge.to)});
-  return it == inputs().edge_lag.end() ? inputs().p2p_lag : it->second;
+  std::vector<Seconds> lag = edge_lags(pipeline, inputs);
+  return Problem(std::make_shared<const Data>(Data{std::move(pipeline), std::move(inputs), std::move(sets),
+                                                   std::move(set_of), std::move(lag), total}));
 }
 
 ExactTiming exact_timing(const Problem& problem, const Choice& choice) {

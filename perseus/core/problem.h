@@ -40,9 +40,10 @@ class Problem {
  public:
   /// Resolves each computation to its options. An FB without rows of its own gets the sums of its parts at
   /// equal clock and knobs; the `I` of stage 0 without rows is empty (one option of 0 s and 0 J); the `W` of
-  /// stage 0 without rows takes those of its `backward`. Refused: a computation without rows, blocking power
-  /// that is missing, negative, not finite or above kMaxPower, a lag that is negative, not finite or above
-  /// kMaxTime, a degree of 0.
+  /// stage 0 without rows takes those of its `backward`. Refused (kInvalidInput): a computation without
+  /// rows, a profile out of order or with a time or energy outside the bounds of core/profile.h, blocking
+  /// power that is missing, negative, not finite or above kMaxPower, a lag that is neither 0 nor within
+  /// kMinTime and kMaxTime or not between two ranks of the pipeline, a degree of 0.
   static Result<Problem> build(Pipeline pipeline, ProblemInputs inputs);
 
   [[nodiscard]] const Pipeline& pipeline() const { return data_->pipeline; }
@@ -69,7 +70,7 @@ class Problem {
   /// Sum over the ranks, one GPU each: the slope F at which T* lies.
   [[nodiscard]] Watts total_blocking_power() const { return data_->total_blocking_power; }
   /// Lag of an edge; 0 for edges of a rank's own order.
-  [[nodiscard]] Seconds lag(EdgeId e) const;
+  [[nodiscard]] Seconds lag(EdgeId e) const { return data_->lag.empty() ? Seconds(0) : data_->lag[e]; }
   /// Effective cost c = e - P_r t of one option, per GPU (DESIGN section 3).
   [[nodiscard]] Joules effective_cost(ComputationId i, const Option& option) const {
     return option.energy - blocking_power(pipeline().rank_of(i)) * option.time;
@@ -81,6 +82,7 @@ class Problem {
     ProblemInputs inputs;
     std::vector<std::vector<Option>> option_sets;
     std::vector<std::uint32_t> option_set_of;
+    std::vector<Seconds> lag;  // per edge; empty if all are 0
     Watts total_blocking_power;
   };
   explicit Problem(std::shared_ptr<const Data> data) : data_(std::move(data)) {}

@@ -24,7 +24,9 @@
 namespace perseus::model {
 namespace {
 
-std::filesystem::path root() { return PERSEUS_SOURCE_DIR; }
+std::filesystem::path root() {
+  return PERSEUS_SOURCE_DIR;
+}
 
 std::string slurp(const std::filesystem::path& path) {
   const auto bytes = format::read_file(path.string(), std::size_t{1} << 24U);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "perseus/core/profile.h"
 #include "perseus/model/gpu_physics.h"
 
 namespace perseus::model {
@@ -38,8 +39,10 @@ std::pair<Seconds, Seconds> extremes(std::uint32_t first, std::uint32_t last, st
   Seconds slowest = std::max(a, b);
   Seconds fastest = std::min(a, b);
   if (between > 0) {
-    slowest = std::max(slowest, (rest + between - 1) / between * costs.layer);
-    fastest = std::min(fastest, rest / between * costs.layer);
+    const std::uint32_t most = (rest + between - 1) / between;
+    const std::uint32_t least = rest / between;
+    slowest = std::max(slowest, most * costs.layer);
+    fastest = std::min(fastest, least * costs.layer);
   }
   return {slowest, fastest};
 }
@@ -111,6 +114,7 @@ std::vector<std::uint32_t> deal(const Deployment& setup, Partition partition) {
 std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partition) {
   const auto split = deal(setup, partition);
   std::vector<StageShape> shapes;
+  shapes.reserve(split.size());
   for (std::size_t s = 0; s < split.size(); ++s) {
     shapes.push_back({.layers = split[s], .first = s == 0, .last = s + 1 == split.size()});
   }
@@ -118,9 +122,13 @@ std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partitio
 }
 
 double imbalance_ratio(const Deployment& setup, const std::vector<StageShape>& stages) {
-  std::vector<Seconds> times;
-  for (const StageShape& stage : stages) times.push_back(stage_time(setup, stage));
-  const auto [fastest, slowest] = std::ranges::minmax(times);
+  Seconds slowest;
+  Seconds fastest = core::kMaxTime;
+  for (const StageShape& stage : stages) {
+    const Seconds time = stage_time(setup, stage);
+    slowest = std::max(slowest, time);
+    fastest = std::min(fastest, time);
+  }
   return slowest / fastest;
 }
 

@@ -39,7 +39,7 @@ struct StageCosts {
 [[nodiscard]] std::vector<StageShape> stage_shapes(const Deployment& setup, Partition partition);
 
 /// Slowest over fastest stage, forward plus backward at the top clock: the imbalance ratio of arXiv
-/// 2312.06902 Table 1, with the backward counted as well.
+/// 2312.06902 with the backward counted as well. `stages` is not empty.
 [[nodiscard]] double imbalance_ratio(const Deployment& setup, const std::vector<StageShape>& stages);
 
 }  // namespace perseus::model

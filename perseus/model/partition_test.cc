@@ -93,9 +93,9 @@ TEST(MinImbalance, IsOptimalAmongAllSplits) {
   });
 }
 
-TEST(StageShapes, AreImbalancedAsThePaperSays) {
-  // arXiv 2312.06902 reports ratios between 1.02 and 1.13 for large models on 4 and 8 stages, with the best
-  // splits.
+TEST(StageShapes, AreImbalancedAsInThePublishedProfiles) {
+  // Slowest over fastest forward on 8 stages of A100 SXM in the Perseus authors' profiles
+  // (github.com/ml-energy/zeus, sosp24_data/emulation/stage_profile): 1.08 for GPT-3 175B, 1.14 for BLOOM.
   for (const char* name : {"gpt3-175b", "bloom-176b", "llama-3-70b"}) {
     SynthRequest request;
     request.model = name;
@@ -106,7 +106,7 @@ TEST(StageShapes, AreImbalancedAsThePaperSays) {
     const auto best = stage_shapes(setup, Partition::kMinImbalance);
     const double ratio = imbalance_ratio(setup, best);
     EXPECT_GT(ratio, 1.01) << name;
-    EXPECT_LT(ratio, 1.13) << name;
+    EXPECT_LT(ratio, 1.14) << name;
     EXPECT_LE(ratio, imbalance_ratio(setup, stage_shapes(setup, Partition::kEven))) << name;
     EXPECT_TRUE(best.front().first && best.back().last);
   }

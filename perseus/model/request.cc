@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace perseus::model {
@@ -102,10 +103,11 @@ core::Result<std::vector<core::Megahertz>> listed_clocks(const GpuModel& gpu,
     return refuse("--clocks",
                   fmt::format("is {}; {} has 1 to {} useful clocks", *count, gpu.name, all.size()));
   }
+  // Integer rounding to the nearest index; a count of one is the top clock.
+  const std::size_t gaps = std::max<std::size_t>(*count - 1, 1);
   std::vector<core::Megahertz> some;
-  for (std::uint32_t i = 0; i < *count; ++i) {
-    // Integer rounding to the nearest index; a count of one is the top clock.
-    const std::size_t gaps = std::max<std::size_t>(*count - 1, 1);
+  some.reserve(*count);
+  for (std::size_t i = 0; i < *count; ++i) {
     some.push_back(all[(2 * i * (all.size() - 1) + gaps) / (2 * gaps)]);
   }
   return some;

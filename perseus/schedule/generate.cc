@@ -61,44 +61,66 @@ std::vector<Computation> zero_bubble(const Shape& shape, std::uint32_t rank) {
 
 struct Generator {
   KnownSchedule known;
-  std::uint32_t per_microbatch;  ///< computations of one microbatch on one stage, at most
-  RankOrder order;
+  RankOrder order = nullptr;
+  std::uint32_t per_microbatch = 2;         ///< computations of one microbatch on one stage, at most
+  bool in_rounds = false;                   ///< microbatches pass through the chunks in equal groups
+  std::uint32_t microbatches_per_rank = 0;  ///< the fewest microbatches are this many times the ranks
 };
 
 constexpr std::array kGenerators = {
-    Generator{{"gpipe", "all forwards, then all backwards", 1, false, false, "GPipe"}, 2, gpipe},
-    Generator{{"1f1b", "one forward, one backward by turns (PipeDream-flush)", 1, false, false, "1F1B"},
-              2,
-              plain_1f1b},
-    Generator{{"interleaved-1f1b", "1f1b over several model stages per rank (Megatron-Core's order)", 2, true,
-               true, "Interleaved1F1B"},
-              2,
-              interleaved_1f1b},
-    Generator{{"early-recompute-1f1b", "1f1b with each activation recomputation ahead of its backward", 1,
-               false, false, ""},
-              3,
-              early_recompute_1f1b},
     Generator{
-        {"zb-h1", "split backward, weight gradients fill bubbles at 1f1b's peak memory (arXiv 2401.10241)", 1,
-         false, false, ""},
-        3,
-        zero_bubble},
-    Generator{{"interleaved-zero-bubble", "zb-h1 over several model stages per rank", 2, true, false,
-               "InterleavedZeroBubble"},
-              3,
-              zero_bubble},
-    Generator{{"zbv", "zero bubble, the model folded into a V over the ranks (arXiv 2401.10241)", 2, false,
-               false, "ZBVZeroBubble"},
-              3,
-              zero_bubble_v},
-    Generator{{"dualpipev", "DualPipe folded into a V: forwards overlapped with backwards", 2, false, false,
-               "DualPipeV"},
-              3,
-              dual_pipe_v},
-    Generator{{"looped-bfs", "all microbatches through chunk after chunk (arXiv 2211.05953)", 2, true, false,
-               "LoopedBFS"},
-              2,
-              looped_breadth_first},
+        .known = {.name = "gpipe", .summary = "all forwards, then all backwards", .torch_name = "GPipe"},
+        .order = gpipe},
+    Generator{.known = {.name = "1f1b",
+                        .summary = "one forward, one backward by turns (PipeDream-flush)",
+                        .torch_name = "1F1B"},
+              .order = plain_1f1b},
+    Generator{.known = {.name = "interleaved-1f1b",
+                        .summary = "1f1b over several model stages per rank (Megatron-Core's order)",
+                        .default_virtual_stages = 2,
+                        .any_virtual_stages = true,
+                        .takes_group_size = true,
+                        .torch_name = "Interleaved1F1B"},
+              .order = interleaved_1f1b,
+              .in_rounds = true},
+    Generator{.known = {.name = "early-recompute-1f1b",
+                        .summary = "1f1b with each activation recomputation ahead of its backward"},
+              .order = early_recompute_1f1b,
+              .per_microbatch = 3},
+    Generator{
+        .known =
+            {.name = "zb-h1",
+             .summary =
+                 "split backward, weight gradients fill bubbles at 1f1b's peak memory (arXiv 2401.10241)"},
+        .order = zero_bubble,
+        .per_microbatch = 3},
+    Generator{.known = {.name = "interleaved-zero-bubble",
+                        .summary = "zb-h1 over several model stages per rank",
+                        .default_virtual_stages = 2,
+                        .any_virtual_stages = true,
+                        .torch_name = "InterleavedZeroBubble"},
+              .order = zero_bubble,
+              .per_microbatch = 3,
+              .in_rounds = true},
+    Generator{.known = {.name = "zbv",
+                        .summary = "zero bubble, the model folded into a V over the ranks (arXiv 2401.10241)",
+                        .default_virtual_stages = 2,
+                        .torch_name = "ZBVZeroBubble"},
+              .order = zero_bubble_v,
+              .per_microbatch = 3},
+    Generator{.known = {.name = "dualpipev",
+                        .summary = "DualPipe folded into a V: forwards overlapped with backwards",
+                        .default_virtual_stages = 2,
+                        .torch_name = "DualPipeV"},
+              .order = dual_pipe_v,
+              .per_microbatch = 3,
+              .microbatches_per_rank = 2},
+    Generator{.known = {.name = "looped-bfs",
+                        .summary = "all microbatches through chunk after chunk (arXiv 2211.05953)",
+                        .default_virtual_stages = 2,
+                        .any_virtual_stages = true,
+                        .torch_name = "LoopedBFS"},
+              .order = looped_breadth_first},
 };
 
 constexpr auto kKnown = [] {
@@ -191,13 +213,15 @@ Result<Shape> check(const Generator& generator, const Request& request) {
     }
     PERSEUS_RETURN_IF_ERROR(check_group_size(shape, request.group_size));
     shape.group_size = request.group_size;
-  } else if (known.any_virtual_stages && known.name != "looped-bfs") {
+  } else if (generator.in_rounds) {
     PERSEUS_ASSIGN_OR_RETURN(shape.group_size, default_group_size(known.name, shape));
   }
-  if (known.name == "dualpipev" && shape.microbatches / 2 < shape.pipeline) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} microbatches: dualpipev with {} ranks needs at least {} (2 per rank)",
-                            shape.microbatches, shape.pipeline, std::uint64_t{2} * shape.pipeline));
+  const std::uint64_t fewest = std::uint64_t{generator.microbatches_per_rank} * shape.pipeline;
+  if (shape.microbatches < fewest) {
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("{} microbatches: {} with {} ranks needs at least {} ({} per rank)", shape.microbatches,
+                    known.name, shape.pipeline, fewest, generator.microbatches_per_rank));
   }
   return shape;
 }

@@ -7,10 +7,13 @@
 //
 // Where PyTorch (torch.distributed.pipelining) has the schedule, the order on each rank is PyTorch's own,
 // less its bubbles; tests/torch/compare_schedules.py checks that against an installed torch.
+// Beyond PyTorch, 1f1b takes fewer microbatches than ranks, as Megatron-Core does. zb-h1 is the handcrafted
+// schedule of arXiv 2401.10241 (figure 3): rank r puts off r weight gradients. early-recompute-1f1b is
+// lowtime's order (tests/lowtime/compare_early_recompute.py): where lowtime joins a recomputation to its
+// backward we write both, so that each has a clock of its own and R need not wait for the gradient.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,7 +39,8 @@ struct KnownSchedule {
   std::uint32_t default_virtual_stages = 1;  ///< used where none is asked for
   bool any_virtual_stages = false;           ///< false: the default is the only value
   bool takes_group_size = false;
-  std::string_view torch_name;  ///< what torch.distributed.pipelining calls the same order; empty: nothing
+  std::string_view torch_name =
+      {};  ///< what torch.distributed.pipelining calls the same order; empty: nothing
 };
 
 /// All named schedules, in the order in which help texts show them.

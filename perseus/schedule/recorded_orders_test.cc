@@ -22,7 +22,7 @@ namespace perseus::schedule {
 namespace {
 
 std::filesystem::path folder() {
-  return std::filesystem::path(__FILE__).parent_path() / ".." / ".." / "tests" / "golden" / "schedules";
+  return std::filesystem::path(PERSEUS_SOURCE_DIR) / "tests" / "golden" / "schedules";
 }
 
 std::string file_text(const std::filesystem::path& path) {

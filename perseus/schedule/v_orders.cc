@@ -6,6 +6,8 @@
 #include <array>
 #include <deque>
 #include <initializer_list>
+#include <limits>
+#include <utility>
 
 #include "perseus/schedule/orders.h"
 
@@ -30,7 +32,7 @@ struct Step {
   Kind kind;
   Arm arm;
   std::uint64_t first;
-  std::uint64_t end = UINT64_MAX;  ///< no microbatch from here on
+  std::uint64_t end = std::numeric_limits<std::uint64_t>::max();  ///< no microbatch from here on
 };
 
 /// Writes the phases of ZB-V. The published order is made for at least 2P - 1 microbatches; with fewer the

@@ -77,7 +77,7 @@ class Recorder {
  private:
   static constexpr std::uint64_t kProgressWork = 20'000'000;  ///< about ten reports a second
 
-  void record(const Walk& walk) {
+  void record(Walk& walk) {
     if (!star_known_ && (walk.slope() > prepared_.scaled.total_blocking || walk.at_minimum())) {
       star_known_ = true;
       data_.t_star = walk.time();
@@ -98,7 +98,7 @@ class Recorder {
     data_.corners.push_back(corner);
   }
 
-  void add_checkpoint(const Walk& walk) {
+  void add_checkpoint(Walk& walk) {
     data_.checkpoints.push_back(to_checkpoint(walk.optimum_at(walk.time())));
     last_checkpoint_ = walk.work();
     if (data_.checkpoints.size() * numbers_ <= kCheckpointNumbers) return;
@@ -111,7 +111,7 @@ class Recorder {
     spacing_ *= 2;
   }
 
-  void report(const Walk& walk) const {
+  void report(Walk& walk) const {
     const auto t_max = static_cast<double>(data_.t_max);
     const auto t_min = static_cast<double>(fastest_time());
     options_.progress((t_max - static_cast<double>(walk.time())) / (t_max - t_min), "walking the frontier");

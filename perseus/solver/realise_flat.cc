@@ -159,6 +159,8 @@ Position cheapest_on_longest_path(const FlatProblem& flat, const Rungs& rungs,
 core::Result<FlatProblem> flatten(const core::Problem& problem, std::span<const core::ComputationId> order,
                                   core::Seconds target, const core::Certificate& certificate,
                                   bool self_timed) {
+  // Every pipeline takes some time: a forward is never empty.
+  if (target <= core::Seconds(0)) return infeasible(problem, target);
   FlatProblem flat;
   flat.size = problem.size();
   flat.id.assign(order.begin(), order.end());

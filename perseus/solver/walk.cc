@@ -12,64 +12,48 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return a.clock > b.cl
 }  // namespace
 
 Walk::Walk(const Network& network, const Optimum& optimum)
-    : network_(network),
-      point_time_(network.curves.all_times()),
+    : point_time_(network.curves.all_times()),
       point_slope_(network.curves.all_slopes()),
       start_time_(optimum.node_time[network.sink]),
-      nodes_(network.nodes),
-      side_(network.nodes),
-      first_incident_(network.nodes + 1, 0),
-      incident_(2 * network.arcs.size()),
-      ends_(2 * network.arcs.size()),
-      residual_(2 * network.arcs.size()),
+      source_(network.source),
+      sink_(network.sink),
+      groups_(network),
       arc_(network.arcs.size()),
       seen_(network.nodes, 0),
       towards_(network.nodes, kNoDart) {
   for (NodeId v = 0; v < network.nodes; ++v) {
-    nodes_[v].potential = optimum.node_time[v];
-    side_[v] = optimum.sink_side[v] ? kSinkSide : kSourceSide;
+    groups_.group[v].potential = optimum.node_time[v];
+    groups_.group[v].side = optimum.sink_side[v] ? kSinkSide : kSourceSide;
   }
   const auto arcs = static_cast<ArcId>(network.arcs.size());
   for (ArcId a = 0; a < arcs; ++a) {
     const Arc& arc = network.arcs[a];
-    ends_[2 * a] = arc.head;
-    ends_[2 * a + 1] = arc.tail;
-    ++first_incident_[arc.tail + 1];
-    ++first_incident_[arc.head + 1];
+    arc_[a].first = network.curves.first(arc.curve);
+    arc_[a].last = arc_[a].first + network.curves.size(arc.curve) - 1;
     place(a, optimum.node_time[arc.head] - optimum.node_time[arc.tail], optimum.arc_flow[a]);
     if (arc.tail == network.source) flow_value_ += optimum.arc_flow[a];
-  }
-  for (NodeId v = 0; v < network.nodes; ++v) first_incident_[v + 1] += first_incident_[v];
-  std::vector<std::uint32_t> fill(first_incident_.begin(), first_incident_.end() - 1);
-  for (Dart d = 0; d < ends_.size(); ++d) incident_[fill[from(d)]++] = {d, to(d)};
-  for (ArcId a = 0; a < arcs; ++a) {
-    touched_.push_back(a);
-    for (const Dart d : {2 * a, 2 * a + 1}) {
-      if (residual_[d] > 0 && side_[from(d)] == kSourceSide && side_[to(d)] == kSinkSide) open_.push_back(d);
+    if (crosses(a)) {
+      touched_.push_back(a);
+      open_.push_back(side_of(arc.tail) == kSourceSide ? 2 * a : 2 * a + 1);
+    } else if (groups_.rigid(a)) {
+      groups_.merge(a);
     }
   }
-  settle_instant();
+  settle();
 }
 
 void Walk::place(ArcId a, std::int64_t span, std::int64_t flow) {
-  const CurveId c = network_.arcs[a].curve;
   ArcState& state = arc_[a];
-  state.first = network_.curves.first(c);
-  state.last = state.first + network_.curves.size(c) - 1;
   const auto begin = point_time_.begin() + state.first;
   const auto above = std::upper_bound(begin, point_time_.begin() + state.last + 1, span);
   state.point = static_cast<std::uint32_t>(above - point_time_.begin()) - 1;
   state.at_point = point_time_[state.point] == span;
   const std::int64_t least = point_slope_[state.point];
-  const std::int64_t most = !state.at_point              ? least
+  const std::int64_t most = !state.at_point               ? least
                             : state.point == state.first ? kUnlimited
                                                          : point_slope_[state.point - 1];
-  residual_[2 * a] = most - flow;
-  residual_[2 * a + 1] = flow - least;
-}
-
-std::int64_t Walk::flow_of(ArcId a) const {
-  return point_slope_[arc_[a].point] + residual_[2 * a + 1];
+  groups_.residual[2 * a] = most - flow;
+  groups_.residual[2 * a + 1] = flow - least;
 }
 
 void Walk::push_event(std::int64_t clock, ArcId a) {
@@ -80,9 +64,10 @@ void Walk::push_event(std::int64_t clock, ArcId a) {
 }
 
 std::int64_t Walk::next_time() {
-  while (!heap_.empty()) {
+  while (!at_minimum_) {
     const Event& first = heap_.front();
-    if (arc_[first.arc].has_event && arc_[first.arc].event == first.clock) return start_time_ - first.clock;
+    const ArcState& arc = arc_[first.arc];
+    if (arc.has_event && arc.event == first.clock && crosses(first.arc)) return start_time_ - first.clock;
     std::ranges::pop_heap(heap_, kLater);
     heap_.pop_back();
   }
@@ -96,10 +81,10 @@ void Walk::advance() {
     const Event event = heap_.front();
     std::ranges::pop_heap(heap_, kLater);
     heap_.pop_back();
-    ArcState& state = arc_[event.arc];
-    if (state.has_event && state.event == event.clock) arrive(event.arc);
+    const ArcState& arc = arc_[event.arc];
+    if (arc.has_event && arc.event == event.clock && crosses(event.arc)) arrive(event.arc);
   }
-  settle_instant();
+  settle();
 }
 
 /// A crossing arc has come to a point of its curve: its flow may change from now on.
@@ -108,56 +93,62 @@ void Walk::arrive(ArcId a) {
   ArcState& state = arc_[a];
   state.has_event = false;
   state.at_point = true;
-  if (side_[network_.arcs[a].tail] == kSourceSide) {  // it became shorter
-    residual_[2 * a] = state.point == state.first ? kUnlimited - point_slope_[state.point]
-                                                  : point_slope_[state.point - 1] - point_slope_[state.point];
-    residual_[2 * a + 1] = 0;
+  std::int64_t* residual = &groups_.residual[2 * a];
+  if (side_of(groups_.from(2 * a)) == kSourceSide) {  // it became shorter
+    residual[0] = state.point == state.first ? kUnlimited - point_slope_[state.point]
+                                             : point_slope_[state.point - 1] - point_slope_[state.point];
+    residual[1] = 0;
     open_.push_back(2 * a);
   } else {
-    residual_[2 * a] = 0;
-    residual_[2 * a + 1] = point_slope_[state.point] - point_slope_[state.point + 1];
+    residual[0] = 0;
+    residual[1] = point_slope_[state.point] - point_slope_[state.point + 1];
     ++state.point;
     open_.push_back(2 * a + 1);
   }
   touched_.push_back(a);
 }
 
-void Walk::settle_instant() {
-  while (!open_.empty() && !at_minimum_) {
+void Walk::settle() {
+  while (!open_.empty()) {
     const Dart d = open_.back();
     open_.pop_back();
-    while (!at_minimum_ && residual_[d] > 0 && side_[from(d)] == kSourceSide && side_[to(d)] == kSinkSide)
+    while (groups_.residual[d] > 0 && side_of(groups_.from(d)) == kSourceSide && side_of(groups_.to(d)) == kSinkSide) {
       resolve(d);
+      if (at_minimum_) return;
+    }
+    // Its ends may have come to one side with flow left to give and to take.
+    if (groups_.rigid(d / 2) && !crosses(d / 2)) groups_.merge(d / 2);
   }
-  if (at_minimum_) return;
   for (const NodeId v : dirty_) {
-    for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i)
-      refresh(incident_[i].dart / 2);
+    Groups::Group& group = groups_.group[groups_.node[v].group];
+    if (group.boundary == kNoDart) continue;
+    Dart d = group.boundary;
+    do {
+      if (crosses(d / 2)) refresh(d / 2);
+      d = groups_.ring[d].next;
+    } while (d != group.boundary);
   }
-  for (const ArcId a : touched_) refresh(a);
+  for (const ArcId a : touched_) {
+    if (crosses(a)) refresh(a);
+  }
   dirty_.clear();
   touched_.clear();
 }
 
-/// Brings an arc's event up to date after its instant. An arc that starts to move leaves its point.
+/// Brings a crossing arc's event up to date after its instant. An arc that starts to move leaves its point.
 void Walk::refresh(ArcId a) {
-  ++counts_.refreshed_arcs;
   ++work_;
-  const NodeId tail = network_.arcs[a].tail;
-  const NodeId head = network_.arcs[a].head;
   ArcState& state = arc_[a];
-  if (side_[tail] == side_[head]) {
-    state.has_event = false;
-    return;
-  }
-  const bool shrinks = side_[tail] == kSourceSide;
+  const NodeId tail = groups_.from(2 * a);
+  const NodeId head = groups_.to(2 * a);
+  const bool shrinks = side_of(tail) == kSourceSide;
   const std::int64_t span = time_of(head) - time_of(tail);
   if (state.at_point) {
     // Its flow is at the bound that the segment ahead demands, or the dart would lead from S to T.
     state.at_point = false;
     if (shrinks) --state.point;
-    residual_[2 * a] = 0;
-    residual_[2 * a + 1] = 0;
+    groups_.residual[2 * a] = 0;
+    groups_.residual[2 * a + 1] = 0;
   }
   if (!shrinks && state.point == state.last) {
     state.has_event = false;
@@ -168,56 +159,51 @@ void Walk::refresh(ArcId a) {
 }
 
 void Walk::resolve(Dart d) {
-  if (!find_root<kSourceSide>(from(d))) {
-    flip_searched<kSourceSide>(to(d), d);
-  } else if (!find_root<kSinkSide>(to(d))) {
-    flip_searched<kSinkSide>(from(d), d);
+  if (!find_root<kSourceSide>(groups_.group_from(d))) {
+    flip_searched<kSourceSide>(d);
+  } else if (!find_root<kSinkSide>(groups_.group_to(d))) {
+    flip_searched<kSinkSide>(d);
   } else {
     augment(d);
   }
 }
 
-/// Follows parents from v. True if they lead to the root; else all nodes passed have been added to met_.
-template <Walk::Side side>
-bool Walk::climb(NodeId v) {
-  const NodeId root = side == kSourceSide ? network_.source : network_.sink;
+/// Follows parents from g. True if they lead to the root; else all groups passed have been added to met_.
+template <Side side>
+bool Walk::climb(GroupId g) {
   while (true) {
-    if (v == root) return true;
-    if (seen_[v] == search_) return false;
-    seen_[v] = search_;
-    met_.push_back(v);
-    const Node& node = nodes_[v];
-    if (node.parent_dart == kNoDart) return false;
-    if (seen_[node.parent] != search_) towards_[node.parent] = node.parent_dart;
-    v = node.parent;
+    if (g == root<side>()) return true;
+    if (seen_[g] == search_) return false;
+    seen_[g] = search_;
+    met_.push_back(g);
+    const Groups::Group& group = groups_.group[g];
+    if (group.parent_dart == kNoDart) return false;
+    g = groups_.parent(group);
+    if (seen_[g] != search_) towards_[g] = group.parent_dart;
     ++work_;
   }
 }
 
-/// Makes w a child of `parent`, and every node from w on towards the search's beginning a child of the one
-/// before.
-template <Walk::Side side>
-void Walk::adopt(NodeId w, NodeId parent, Dart dart, NodeId until) {
+/// Makes w a child by `dart`, and every group from w on towards the search's beginning a child of the one before.
+template <Side side>
+void Walk::adopt(GroupId w, Dart dart, GroupId until) {
   while (true) {
     const Dart onward = towards_[w];
-    nodes_[w].parent = parent;
-    nodes_[w].parent_dart = dart;
+    groups_.group[w].parent_dart = dart;
     if (w == until) return;
-    parent = w;
     dart = onward;
-    w = side == kSourceSide ? to(onward) : from(onward);
+    w = side == kSourceSide ? groups_.group_to(onward) : groups_.group_from(onward);
   }
 }
 
-/// Whether a residual path joins v and its side's root, within the side. If so the tree holds it afterwards;
-/// if not, met_ holds every node of the side that has a residual path to v (source side) or from v (sink
-/// side).
-template <Walk::Side side>
-bool Walk::find_root(NodeId start) {
-  const NodeId root = side == kSourceSide ? network_.source : network_.sink;
-  NodeId v = start;
-  while (nodes_[v].parent_dart != kNoDart) v = nodes_[v].parent;
-  if (v == root) return true;
+/// Whether a residual path joins g and its side's root, within the side. If so the search tree holds it afterwards;
+/// if not, met_ holds every group of the side that has a residual path to g (source side) or from g (sink side),
+/// and no other group has one of them as its parent.
+template <Side side>
+bool Walk::find_root(GroupId start) {
+  GroupId g = start;
+  while (groups_.group[g].parent_dart != kNoDart) g = groups_.parent(groups_.group[g]);
+  if (g == root<side>()) return true;
 
   ++counts_.searches;
   ++search_;
@@ -225,60 +211,89 @@ bool Walk::find_root(NodeId start) {
   towards_[start] = kNoDart;
   if (climb<side>(start)) return true;
   for (std::size_t next = 0; next < met_.size(); ++next) {
-    const NodeId w = met_[next];
-    ++counts_.searched_nodes;
-    for (std::uint32_t i = first_incident_[w]; i < first_incident_[w + 1]; ++i) {
-      ++work_;
-      const NodeId x = incident_[i].other;
-      if (side_[x] != side || seen_[x] == search_) continue;
-      const Dart dart = side == kSourceSide ? incident_[i].dart ^ 1 : incident_[i].dart;  // x -> w, or w -> x
-      if (residual_[dart] <= 0) continue;
-      towards_[x] = dart;
-      const std::size_t before = met_.size();
-      if (climb<side>(x)) {
-        for (std::size_t k = before; k < met_.size(); ++k) seen_[met_[k]] = search_ - 1;
-        met_.resize(before);
-        adopt<side>(w, x, dart, start);
-        return true;
-      }
-    }
+    if (search_from<side>(met_[next], start)) return true;
   }
   return false;
 }
 
-/// Moves all of met_ to the other side. They hang below `next` there by `dart` and by the way the search
-/// came.
-template <Walk::Side side>
-void Walk::flip_searched(NodeId next, Dart dart) {
-  const Side other = side == kSourceSide ? kSinkSide : kSourceSide;
-  for (const NodeId v : met_) {
-    ++counts_.flipped_nodes;
-    Node& node = nodes_[v];
-    side_[v] = other;
-    node.potential += other == kSinkSide ? clock_ : -clock_;
-    const Dart onward = towards_[v];
-    node.parent_dart = onward == kNoDart ? dart : onward;
-    node.parent = onward == kNoDart ? next : other == kSinkSide ? to(onward) : from(onward);
-    dirty_.push_back(v);
-  }
-  for (const NodeId v : met_) {  // children that stayed behind lose their parent
-    for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) {
-      ++work_;
-      const NodeId child = incident_[i].other;
-      if (side_[child] == side && nodes_[child].parent == v) nodes_[child].parent_dart = kNoDart;
+/// Looks at what leads into w (source side) or out of it (sink side).
+template <Side side>
+bool Walk::search_from(GroupId w, GroupId start) {
+  ++counts_.searched_groups;
+  Groups::Group& group = groups_.group[w];
+  Dart leaves = group.boundary;
+  if (leaves == kNoDart) return false;
+  const Dart end = groups_.ring[leaves].prev;
+  for (bool last = false; !last;) {
+    ++work_;
+    const Dart d = leaves;
+    last = d == end;
+    leaves = groups_.ring[d].next;
+    const GroupId x = groups_.group_to(d);
+    if (x == w) {
+      groups_.unlink(d, group);
+      continue;
     }
+    if (groups_.group[x].side != side || seen_[x] == search_) continue;
+    const Dart dart = side == kSourceSide ? d ^ 1 : d;  // x -> w, or w -> x
+    Groups::Group& other = groups_.group[x];
+    if (other.parent_dart == (dart ^ 1)) other.parent_dart = kNoDart;  // a child of w has no root either
+    if (groups_.residual[dart] <= 0) continue;
+    towards_[x] = dart;
+    const std::size_t before = met_.size();
+    if (climb<side>(x)) {
+      adopt<side>(w, dart, start);
+      return true;
+    }
+    static_cast<void>(before);
   }
+  return false;
+}
+
+/// Moves all of met_ to the other side. They hang there by `dart` and by the way the search came.
+template <Side side>
+void Walk::flip_searched(Dart dart) {
+  constexpr Side kOther = side == kSourceSide ? kSinkSide : kSourceSide;
+  counts_.flipped_groups += met_.size();
+  for (const GroupId g : met_) {
+    Groups::Group& group = groups_.group[g];
+    group.side = kOther;
+    group.potential += kOther == kSinkSide ? clock_ : -clock_;
+    group.parent_dart = towards_[g] == kNoDart ? dart : towards_[g];
+    dirty_.push_back(group.member);
+  }
+}
+
+/// The residual path of nodes from the source over d to the sink: along the search trees from group to group, along
+/// each group's own tree inside it.
+void Walk::collect_path(Dart d) {
+  path_.clear();
+  NodeId exit = groups_.from(d);
+  for (GroupId g = groups_.node[exit].group; g != root<kSourceSide>();) {
+    const Dart in = groups_.group[g].parent_dart;
+    groups_.append_path(groups_.to(in), exit, path_);
+    path_.push_back(in);
+    exit = groups_.from(in);
+    g = groups_.node[exit].group;
+  }
+  groups_.append_path(source_, exit, path_);
+  path_.push_back(d);
+  NodeId entry = groups_.to(d);
+  for (GroupId g = groups_.node[entry].group; g != root<kSinkSide>();) {
+    const Dart out = groups_.group[g].parent_dart;
+    groups_.append_path(entry, groups_.from(out), path_);
+    path_.push_back(out);
+    entry = groups_.to(out);
+    g = groups_.node[entry].group;
+  }
+  groups_.append_path(entry, sink_, path_);
 }
 
 void Walk::augment(Dart d) {
   ++counts_.augmentations;
-  path_.clear();
-  path_.push_back(d);
-  for (NodeId v = from(d); v != network_.source; v = nodes_[v].parent) path_.push_back(nodes_[v].parent_dart);
-  const std::size_t source_part = path_.size();
-  for (NodeId v = to(d); v != network_.sink; v = nodes_[v].parent) path_.push_back(nodes_[v].parent_dart);
+  collect_path(d);
   std::int64_t amount = kUnlimited;
-  for (const Dart p : path_) amount = std::min(amount, residual_[p]);
+  for (const Dart p : path_) amount = std::min(amount, groups_.residual[p]);
   counts_.path_darts += path_.size();
   work_ += path_.size();
   if (amount >= kFlowLimit) {
@@ -286,24 +301,47 @@ void Walk::augment(Dart d) {
     return;
   }
   flow_value_ += amount;
-  for (std::size_t i = 0; i < path_.size(); ++i) {
-    const Dart p = path_[i];
-    residual_[p] -= amount;
-    residual_[p ^ 1] += amount;
-    if (residual_[p] == 0 && i > 0) nodes_[i < source_part ? to(p) : from(p)].parent_dart = kNoDart;
+  for (const Dart p : path_) {
+    groups_.residual[p] -= amount;
+    groups_.residual[p ^ 1] += amount;
+  }
+  update_groups();
+}
+
+/// The path's arcs have changed: those that were used up are rigid no more, others have become so.
+void Walk::update_groups() {
+  for (const Dart p : path_) {
+    if (groups_.residual[p] > 0) continue;
+    if (groups_.in_tree(p / 2)) {
+      ++counts_.splits;
+      groups_.split(p / 2);
+    } else if (groups_.group[groups_.group_to(p)].parent_dart == p) {
+      groups_.group[groups_.group_to(p)].parent_dart = kNoDart;
+    } else if (groups_.group[groups_.group_from(p)].parent_dart == p) {
+      groups_.group[groups_.group_from(p)].parent_dart = kNoDart;
+    }
+  }
+  for (const Dart p : path_) {
+    if (groups_.residual[p] <= 0 || crosses(p / 2) || groups_.group_from(p) == groups_.group_to(p)) continue;
+    ++counts_.merges;
+    groups_.merge(p / 2);
   }
 }
 
 Optimum Walk::optimum_at(std::int64_t time) const {
   Optimum optimum;
-  optimum.node_time.resize(nodes_.size());
-  optimum.sink_side.resize(nodes_.size());
-  for (NodeId v = 0; v < nodes_.size(); ++v) {
-    optimum.sink_side[v] = side_[v] == kSinkSide;
-    optimum.node_time[v] = nodes_[v].potential - (side_[v] == kSinkSide ? start_time_ - time : 0);
+  const std::size_t nodes = groups_.node.size();
+  optimum.node_time.resize(nodes);
+  optimum.sink_side.resize(nodes);
+  for (NodeId v = 0; v < nodes; ++v) {
+    const bool moves = side_of(v) == kSinkSide;
+    optimum.sink_side[v] = moves;
+    optimum.node_time[v] = time_of(v) - (moves ? this->time() - time : 0);
   }
   optimum.arc_flow.resize(arc_.size());
-  for (ArcId a = 0; a < arc_.size(); ++a) optimum.arc_flow[a] = flow_of(a);
+  for (ArcId a = 0; a < arc_.size(); ++a) {
+    optimum.arc_flow[a] = point_slope_[arc_[a].point] + groups_.residual[2 * a + 1];
+  }
   return optimum;
 }
 

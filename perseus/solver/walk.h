@@ -2,18 +2,19 @@
 //
 // Internal to solver/: the parametric walk along the frontier, from slow to fast.
 //
-// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil
-// complementary slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an
-// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. It is
-// resolved by augmenting the flow (if the source reaches its tail and its head reaches the sink) or by moving
-// the part that is cut off from its root to the other side. Roots are found through two trees of parent
-// pointers that are mended only when a question about them is asked.
+// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil complementary
+// slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an arc that crosses
+// the cut reaches a point of its curve, which opens a residual dart from S to T. It is resolved by augmenting the
+// flow (if the source reaches its tail and its head reaches the sink) or by moving the part that is cut off from its
+// root to the other side. Roots are found through two trees of parent pointers that are mended only when a
+// question about them is asked. All this runs on rigid groups of nodes (groups.h).
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "perseus/solver/groups.h"
 #include "perseus/solver/network.h"
 
 namespace perseus::solver {
@@ -27,8 +28,8 @@ struct Optimum {
 
 /// Counts of what the walk did; for bench/ and docs/.
 struct WalkCounts {
-  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0, searched_nodes = 0,
-                flipped_nodes = 0, refreshed_arcs = 0;
+  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0, searched_groups = 0,
+                flipped_groups = 0, merges = 0, splits = 0;
 };
 
 class Walk {
@@ -42,66 +43,60 @@ class Walk {
   [[nodiscard]] std::int64_t slope() const { return flow_value_; }
   /// True once no finite flow lets the iteration go faster: time() is T_min.
   [[nodiscard]] bool at_minimum() const { return at_minimum_; }
-  /// The iteration time of the next instant, or of T_min's instant if the walk is there.
+  /// The iteration time of the next instant; at the minimum, time().
   [[nodiscard]] std::int64_t next_time();
   /// Goes to the next instant and settles it. Must not be called at the minimum.
   void advance();
   /// The optimum at any time between time() and next_time().
   [[nodiscard]] Optimum optimum_at(std::int64_t time) const;
   /// A measure of the work done so far that does not depend on the machine.
-  [[nodiscard]] std::uint64_t work() const { return work_; }
+  [[nodiscard]] std::uint64_t work() const { return work_ + groups_.work(); }
   [[nodiscard]] const WalkCounts& counts() const { return counts_; }
 
  private:
-  /// An arc seen from one of its ends: 2a leads from tail to head, 2a + 1 back.
-  using Dart = std::uint32_t;
-  enum Side : std::uint8_t { kSourceSide = 0, kSinkSide = 1 };
-  static constexpr Dart kNoDart = 0xffffffff;
-
-  struct Node {
-    std::int64_t potential = 0;  ///< time; on the sink side plus clock_
-    NodeId parent = 0;           ///< next node towards the side's root
-    Dart parent_dart = kNoDart;  ///< source side: parent -> node; sink side: node -> parent
-  };
-  struct ArcState {
-    std::int64_t event = 0;   ///< clock of its next event, if it has one
-    std::uint32_t point = 0;  ///< index into the pool: the point it is at, or the one left of its segment
-    std::uint32_t first = 0, last = 0;  ///< the curve's points in the pool
-    bool at_point = false;
-    bool has_event = false;
-  };
   struct Event {
     std::int64_t clock = 0;
     ArcId arc = 0;
   };
-  struct Incident {
-    Dart dart = 0;  ///< leaves this node
-    NodeId other = 0;
+  struct ArcState {
+    std::int64_t event = 0;             ///< clock of its next event
+    std::uint32_t point = 0;            ///< index into the pool: the point it is at, or the one left of its segment
+    std::uint32_t first = 0, last = 0;  ///< its curve's points in the pool
+    bool at_point = false;
+    bool has_event = false;
   };
 
-  [[nodiscard]] NodeId from(Dart d) const { return ends_[d ^ 1]; }
-  [[nodiscard]] NodeId to(Dart d) const { return ends_[d]; }
   [[nodiscard]] std::int64_t time_of(NodeId v) const {
-    return nodes_[v].potential - (side_[v] == kSinkSide ? clock_ : 0);
+    const Groups::Node& node = groups_.node[v];
+    const Groups::Group& group = groups_.group[node.group];
+    return group.potential + node.offset - (group.side == kSinkSide ? clock_ : 0);
   }
-  [[nodiscard]] std::int64_t flow_of(ArcId a) const;
+  [[nodiscard]] Side side_of(NodeId v) const { return groups_.group[groups_.node[v].group].side; }
+  template <Side side>
+  [[nodiscard]] GroupId root() const {
+    return groups_.node[side == kSourceSide ? source_ : sink_].group;
+  }
+  [[nodiscard]] bool crosses(ArcId a) const { return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a)); }
   void place(ArcId a, std::int64_t span, std::int64_t flow);
-  void settle_instant();
+  void settle();
   void resolve(Dart d);
   template <Side side>
-  [[nodiscard]] bool find_root(NodeId v);
+  [[nodiscard]] bool find_root(GroupId g);
   template <Side side>
-  [[nodiscard]] bool climb(NodeId v);
+  [[nodiscard]] bool climb(GroupId g);
   template <Side side>
-  void adopt(NodeId w, NodeId parent, Dart dart, NodeId until);
+  [[nodiscard]] bool search_from(GroupId w, GroupId start);
   template <Side side>
-  void flip_searched(NodeId next, Dart dart);
+  void adopt(GroupId w, Dart dart, GroupId until);
+  template <Side side>
+  void flip_searched(Dart dart);
+  void collect_path(Dart d);
   void augment(Dart d);
+  void update_groups();
   void arrive(ArcId a);
   void refresh(ArcId a);
   void push_event(std::int64_t clock, ArcId a);
 
-  const Network& network_;
   const std::vector<std::int64_t>& point_time_;
   const std::vector<std::int64_t>& point_slope_;
   std::int64_t start_time_ = 0;
@@ -109,25 +104,19 @@ class Walk {
   std::int64_t flow_value_ = 0;
   bool at_minimum_ = false;
 
-  std::vector<Node> nodes_;
-  std::vector<std::uint8_t> side_;
-  std::vector<std::uint32_t> first_incident_;
-  std::vector<Incident> incident_;
-  std::vector<NodeId> ends_;            ///< per dart: where it leads
-  std::vector<std::int64_t> residual_;  ///< per dart
+  NodeId source_ = 0, sink_ = 0;
+  Groups groups_;
   std::vector<ArcState> arc_;
-  std::vector<Event> heap_;  ///< least clock first; outdated ones are dropped when they surface
+  std::vector<Event> heap_;      ///< least clock first; outdated ones are dropped when they surface
+  std::vector<Dart> open_;       ///< residual darts that may lead from S to T
+  std::vector<NodeId> dirty_;    ///< a node of each group that changed sides in this instant
+  std::vector<ArcId> touched_;   ///< arcs to bring up to date after this instant
 
-  std::vector<Dart> open_;      ///< residual darts that may lead from S to T
-  std::vector<NodeId> dirty_;   ///< nodes that changed sides in this instant
-  std::vector<ArcId> touched_;  ///< arcs that reached a point in this instant
-
-  // A search: nodes that are known to have no root (yet), and from each the dart towards where the search
-  // began.
-  std::vector<std::uint32_t> seen_;  ///< per node: the search that met it last
+  // A search: groups that are known to have no root (yet), and from each the dart towards where the search began.
+  std::vector<std::uint32_t> seen_;  ///< per group: the search that met it last
   std::uint32_t search_ = 0;
-  std::vector<NodeId> met_;
-  std::vector<Dart> towards_;  ///< per node
+  std::vector<GroupId> met_;
+  std::vector<Dart> towards_;  ///< per group
   std::vector<Dart> path_;
 
   std::uint64_t work_ = 0;

@@ -14,7 +14,7 @@
 
 #include "perseus/core/problem.h"
 
-namespace perseus::testing {
+namespace perseus::tests {
 
 /// Value of a Result that the test knows to be good; throws with the error's text otherwise.
 template <class T>
@@ -110,4 +110,4 @@ inline core::Problem one_f_one_b_problem(core::Profile profile, std::uint32_t st
       value_or_throw(core::Pipeline::build(one_f_one_b(stages, microbatches))), std::move(inputs)));
 }
 
-}  // namespace perseus::testing
+}  // namespace perseus::tests
