@@ -171,6 +171,7 @@ class DataWriter {
 
   void collect_used_options() {
     std::vector<std::vector<bool>> is_used;
+    is_used.reserve(classes_.list.size());
     for (const Class& c : classes_.list) is_used.emplace_back(problem_.options(c.example).size());
     const auto mark = [&](const core::Choice& choice) {
       for (ComputationId i = 0; i < problem_.size(); ++i) is_used[classes_.of[i]][choice[i]] = true;
@@ -196,7 +197,12 @@ class DataWriter {
       if (computation.kind == core::Kind::kForwardBackward) out_.key("stage_b").number(computation.stage_b);
       out_.key("clock_mhz").begin_array();
       for (const std::uint32_t k : c.used) {
-        options[k].clock ? out_.number(options[k].clock->value()) : out_.null();
+        const auto& clock = options[k].clock;
+        if (clock) {
+          out_.number(clock->value());
+        } else {
+          out_.null();
+        }
       }
       out_.end_array().key("time_s").begin_array();
       for (const std::uint32_t k : c.used) out_.number(options[k].time.value());

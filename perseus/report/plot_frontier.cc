@@ -175,6 +175,7 @@ class FrontierPlot {
 
   void draw_bound() {
     std::vector<Point> line;
+    line.reserve(bound_.size());
     for (const Point& p : bound_) line.push_back({x_(p.x), y_(p.y / unit_.joules)});
     std::vector<Point> area = line;
     area.push_back({line.back().x, kPlot.y + kPlot.height});

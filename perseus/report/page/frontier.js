@@ -250,7 +250,7 @@ class FrontierPlot {
     const width = this.labels.width(text, size, true);
     const middle = (top + bottom) / 2 - size / 2 - 2;
     const corners = [];
-    for (const left of [x + 12, x - 12 - width, x + 170, x + 60]) {
+    for (const left of [x + 12, x - 12 - width, ...(this.isNarrow ? [] : [x + 170]), x + 70]) {
       for (let k = 0; k <= 5; ++k) corners.push([left, middle + k * 8], [left, middle - k * 8]);
     }
     const box = corners.map(([left, y]) => ({x: left, y, width, height: size + 5})).find((b) => this.labels.isFree(b)) ??
