@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's page in a real browser, and its other files.
 
-What is tested is made by `report_sample` (tests/report_sample), and, where PERSEUS_BIN names the binary, by `perseus
-report` too. Chromium is CHROMIUM_BIN or found on PATH; nothing is downloaded.
+What is tested is made by `report_sample` (tests/report_sample), which is built beside the binary, and by `perseus
+report`. Chromium is CHROMIUM_BIN or found on PATH; nothing is downloaded.
 """
 
 import json
@@ -16,12 +16,10 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-
-playwright = pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / os.environ.get("PERSEUS_PRESET", "dev")
-SAMPLE_BIN = Path(os.environ.get("PERSEUS_REPORT_SAMPLE", BUILD / "bin" / "report_sample"))
+SAMPLE_BIN = Path(os.environ.get("PERSEUS_BIN", ROOT / "build/dev/bin/perseus")).resolve().with_name("report_sample")
 CHROMIUM = os.environ.get("CHROMIUM_BIN") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -35,13 +33,9 @@ FLAGS = [
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH and CHROMIUM_BIN not set"),
-    pytest.mark.skipif(not SAMPLE_BIN.exists(), reason=f"{SAMPLE_BIN} is not built"),
-]
-
 
 def make_sample(folder: Path, ranks: int, microbatches: int, points: int) -> Path:
+    assert SAMPLE_BIN.is_file(), f"no {SAMPLE_BIN}: build a preset with its tests"
     subprocess.run([SAMPLE_BIN, str(ranks), str(microbatches), str(points), folder], check=True)
     return folder
 
@@ -53,7 +47,8 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    with playwright.sync_playwright() as driver:
+    assert CHROMIUM, "no chromium on PATH, and CHROMIUM_BIN is not set"
+    with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
         running.close()
@@ -385,21 +380,12 @@ def test_trace_keeps_computations_of_a_rank_apart(sample):
             assert math.isfinite(length)
 
 
-@pytest.mark.skipif("PERSEUS_BIN" not in os.environ, reason="PERSEUS_BIN does not name the binary")
-def test_the_command_writes_a_page_that_opens(open_page, tmp_path):
-    perseus = os.environ["PERSEUS_BIN"]
-    profile = tmp_path / "profile.csv"
-    subprocess.run(
-        [perseus, "synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", "--pp", "4", "--tp", "8"]
-        + ["--microbatch-size", "1", "-o", profile],
-        check=True,
-    )
-    page_path = tmp_path / "report.html"
-    subprocess.run(
-        [perseus, "report", "--profile", profile, "--pp", "4", "--tp", "8", "--microbatches", "8"]
-        + ["--schedule", "1f1b", "--blocking-power", "85", "-o", page_path],
-        check=True,
-    )
+def test_the_command_writes_a_page_that_opens(open_page, perseus, tmp_path):
+    profile, page_path = tmp_path / "profile.csv", tmp_path / "report.html"
+    job = ["--pp", "4", "--tp", "8"]
+    perseus("synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", *job, "--microbatch-size", "1", "-o", profile)
+    problem = ["--profile", profile, *job, "--microbatches", "8", "--schedule", "1f1b", "--blocking-power", "85"]
+    perseus("report", *problem, "-o", page_path)
     page = open_page(page_path)
     data = embedded(page)
     assert data["pipeline"] == 4
