@@ -121,8 +121,8 @@ class TimelinePlot {
     const EnergyUnit unit = energy_unit(energy);
     canvas_.text({32, top + 12}, heading, {.size = 14, .bold = true});
     canvas_.text({kWidth - kRight, top + 12},
-                 fmt::format("{:.4g} s, {:.4g} {} ({})", time.value(), energy.value() / unit.joules,
-                             unit.name, name(inputs_.evidence)),
+                 fmt::format("{} s, {} {} ({})", four_digits(time.value()),
+                             four_digits(energy.value() / unit.joules), unit.name, name(inputs_.evidence)),
                  {.size = 13, .color = kMuted, .anchor = Anchor::kEnd});
     const double rows = top + kPanelTitle;
     const double width = time_(timing.makespan.value()) - kLeft;

@@ -353,6 +353,45 @@ def test_large_pipelines_open(open_page, tmp_path, ranks, microbatches, record_p
     assert page.evaluate("perseusPage.report.stops.length") == 40
 
 
+def with_data(sample: Path, folder: Path, change) -> Path:
+    """The sample's page with its data changed: what larger pipelines get."""
+    html = (sample / "report.html").read_text()
+    head, rest = html.split('id="report-data">', 1)
+    text, tail = rest.split("</script>", 1)
+    data = json.loads(text)
+    change(data)
+    path = folder / "changed.html"
+    path.write_text(f'{head}id="report-data">{json.dumps(data)}</script>{tail}')
+    return path
+
+
+def test_page_without_timeline_says_so(open_page, sample, tmp_path):
+    def drop(data):
+        del data["dag"], data["plans"]
+
+    page = open_page(with_data(sample, tmp_path, drop))
+    assert page.locator("#timeline-section").is_hidden()
+    assert page.locator("#ranks").is_hidden()
+    assert "too many computations for a timeline" in page.locator("#warnings").inner_text()
+    page.locator("#point").focus()
+    page.keyboard.press("End")
+    assert readout(page)["Iteration time"] == round(embedded(page)["points"][-1]["time_s"], 3)
+
+
+def test_slider_stops_where_plans_are(open_page, sample, tmp_path):
+    def thin(data):
+        data["plans"]["points"] = data["plans"]["points"][::3]
+
+    page = open_page(with_data(sample, tmp_path, thin))
+    assert "4 of 10 points carry their plan" in page.locator("#warnings").inner_text()
+    set_slider(page, "#point", 2)
+    point = embedded(page)["points"][6]
+    assert readout(page)["Iteration time"] == round(point["time_s"], 3)
+    assert page.evaluate("perseusPage.timeline.panels[1].timing.makespan") == pytest.approx(point["time_s"], rel=1e-12)
+    page.locator("#frontier .frontier-dot").nth(8).click()
+    assert page.evaluate("perseusPage.stop") == 3
+
+
 def test_svgs_are_well_formed(sample):
     for name in ("frontier.svg", "timeline.svg"):
         root = xml.etree.ElementTree.parse(sample / name).getroot()
