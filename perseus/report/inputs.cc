@@ -50,6 +50,22 @@ core::Status check_points(const core::Problem& problem, const std::vector<Report
   return {};
 }
 
+core::Status check_baselines(const std::vector<ReportBaseline>& baselines) {
+  for (const ReportBaseline& baseline : baselines) {
+    PERSEUS_RETURN_IF_ERROR(check_number(baseline.time.value(), "the time of baseline " + baseline.name));
+    PERSEUS_RETURN_IF_ERROR(check_number(baseline.energy.value(), "the energy of baseline " + baseline.name));
+  }
+  return {};
+}
+
+core::Status check_curve(const std::vector<CurveSample>& curve) {
+  for (const CurveSample& sample : curve) {
+    PERSEUS_RETURN_IF_ERROR(check_number(sample.target.value(), "a time of the curve"));
+    PERSEUS_RETURN_IF_ERROR(check_number(sample.lower_bound.value(), "an energy of the curve"));
+  }
+  return {};
+}
+
 }  // namespace
 
 core::Status check_inputs(const ReportInputs& inputs) {
@@ -60,14 +76,8 @@ core::Status check_inputs(const ReportInputs& inputs) {
   PERSEUS_RETURN_IF_ERROR(check_points(inputs.problem, inputs.points, "point"));
   PERSEUS_RETURN_IF_ERROR(check_points(inputs.problem, inputs.straggler_points, "straggler point"));
   PERSEUS_RETURN_IF_ERROR(check_choice(inputs.problem, inputs.all_max, "all-max"));
-  for (const ReportBaseline& baseline : inputs.baselines) {
-    PERSEUS_RETURN_IF_ERROR(check_number(baseline.time.value(), "the time of baseline " + baseline.name));
-    PERSEUS_RETURN_IF_ERROR(check_number(baseline.energy.value(), "the energy of baseline " + baseline.name));
-  }
-  for (const CurveSample& sample : inputs.curve) {
-    PERSEUS_RETURN_IF_ERROR(check_number(sample.target.value(), "a time of the curve"));
-    PERSEUS_RETURN_IF_ERROR(check_number(sample.lower_bound.value(), "an energy of the curve"));
-  }
+  PERSEUS_RETURN_IF_ERROR(check_baselines(inputs.baselines));
+  PERSEUS_RETURN_IF_ERROR(check_curve(inputs.curve));
   PERSEUS_RETURN_IF_ERROR(check_number(inputs.t_min.value(), "T_min"));
   PERSEUS_RETURN_IF_ERROR(check_number(inputs.t_star.value(), "T*"));
   return check_number(inputs.t_max.value(), "T_max");

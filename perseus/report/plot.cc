@@ -56,6 +56,10 @@ EnergyUnit energy_unit(core::Joules largest) {
   return {"J", 1};
 }
 
+std::string four_digits(double value) {
+  return std::abs(value) >= 1000 ? fmt::format("{:.0f}", value) : fmt::format("{:#.4g}", value);
+}
+
 std::string signed_percent(double fraction) {
   const std::string digits = fmt::format("{:.1f}", std::abs(100 * fraction));
   if (digits == "0.0") return "0.0 %";

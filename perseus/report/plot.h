@@ -40,6 +40,9 @@ struct EnergyUnit {
 };
 [[nodiscard]] EnergyUnit energy_unit(core::Joules largest);
 
+/// Four significant digits: "28.50", "0.001234", "12346".
+[[nodiscard]] std::string four_digits(double value);
+
 /// A saving or an excess in percent with its sign: "−12.3 %". Uses U+2212 for minus.
 [[nodiscard]] std::string signed_percent(double fraction);
 

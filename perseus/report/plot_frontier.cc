@@ -190,7 +190,7 @@ class FrontierPlot {
   void draw_time_mark(core::Seconds time, std::string_view text) {
     const double x = x_(time.value());
     canvas_.line({x, kPlot.y}, {x, kPlot.y + kPlot.height}, {.color = kBound, .dashed = true});
-    const std::string label = fmt::format("{} {:.2f} s", text, time.value());
+    const std::string label = fmt::format("{} {} s", text, four_digits(time.value()));
     canvas_.text({x, kPlot.y - 7}, label, {.size = kLabelSize, .color = kMuted, .anchor = Anchor::kMiddle});
   }
 

@@ -30,6 +30,12 @@ TEST(SignedPercent, ShowsSignAndOneDecimal) {
   EXPECT_EQ(signed_percent(-0.0004), "0.0 %");
 }
 
+TEST(FourDigits, KeepTheirZeros) {
+  EXPECT_EQ(four_digits(28.5), "28.50");
+  EXPECT_EQ(four_digits(0.0012344), "0.001234");
+  EXPECT_EQ(four_digits(12345.6), "12346");
+}
+
 TEST(EnergyUnit, SuitsTheLargest) {
   EXPECT_EQ(energy_unit(core::Joules(999)).name, "J");
   EXPECT_EQ(energy_unit(core::Joules(1000)).name, "kJ");

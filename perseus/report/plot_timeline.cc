@@ -48,6 +48,26 @@ double share_of_row(core::Kind kind) {
   return 1;
 }
 
+std::string_view kind_name(core::Kind kind) {
+  switch (kind) {
+    case core::Kind::kForward:
+      return "forward";
+    case core::Kind::kBackward:
+      return "backward";
+    case core::Kind::kBackwardInput:
+      return "input gradient";
+    case core::Kind::kBackwardWeight:
+      return "weight gradient";
+    case core::Kind::kForwardBackward:
+      return "forward and backward";
+    case core::Kind::kRecompute:
+      return "recomputation";
+    case core::Kind::kOther:
+      return "other";
+  }
+  return "other";
+}
+
 struct Range {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
@@ -121,8 +141,8 @@ class TimelinePlot {
     const EnergyUnit unit = energy_unit(energy);
     canvas_.text({32, top + 12}, heading, {.size = 14, .bold = true});
     canvas_.text({kWidth - kRight, top + 12},
-                 fmt::format("{:.4g} s, {:.4g} {} ({})", time.value(), energy.value() / unit.joules,
-                             unit.name, name(inputs_.evidence)),
+                 fmt::format("{} s, {} {} ({})", four_digits(time.value()),
+                             four_digits(energy.value() / unit.joules), unit.name, name(inputs_.evidence)),
                  {.size = 13, .color = kMuted, .anchor = Anchor::kEnd});
     const double rows = top + kPanelTitle;
     const double width = time_(timing.makespan.value()) - kLeft;
@@ -160,6 +180,21 @@ class TimelinePlot {
     canvas_.fill_rects(critical, kInk);
   }
 
+  /// "blocks from low to tall: forward, backward; " as far as the pipeline has several kinds.
+  [[nodiscard]] std::string heights() const {
+    std::vector<core::Kind> kinds;
+    for (ComputationId i = 0; i < problem_.size(); ++i) {
+      const core::Kind kind = problem_.pipeline().computation(i).kind;
+      if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
+    }
+    if (kinds.size() < 2) return {};
+    std::ranges::stable_sort(kinds, {}, share_of_row);
+    std::string text;
+    for (const core::Kind kind : kinds)
+      text += fmt::format("{}{}", text.empty() ? "" : ", ", kind_name(kind));
+    return "blocks from low to tall: " + text + "; ";
+  }
+
   void draw_axis(double y) {
     const Ticks marks = ticks(0, time_.high, 8);
     for (const double v : marks.values) {
@@ -168,8 +203,7 @@ class TimelinePlot {
                    {.size = 12, .color = kMuted, .anchor = Anchor::kMiddle});
     }
     canvas_.fill_rect({kLeft, y + 36, 22, kCriticalHeight}, kInk);
-    canvas_.text({kLeft + 30, y + 41},
-                 "critical path; low blocks are forwards, tall ones backwards; grey is waiting",
+    canvas_.text({kLeft + 30, y + 41}, "critical path; " + heights() + "grey is waiting",
                  {.size = 12, .color = kMuted});
   }
 

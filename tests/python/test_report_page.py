@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's page in a real browser, and its other files.
 
-What is tested is made by `report_sample` (tests/report_sample), and, where PERSEUS_BIN names the binary, by `perseus
-report` too. Chromium is CHROMIUM_BIN or found on PATH; nothing is downloaded.
+What is tested is made by `report_sample` (tests/report_sample), which is built beside the binary, and by `perseus
+report`. Chromium is CHROMIUM_BIN or found on PATH; nothing is downloaded.
 """
 
 import json
@@ -16,12 +16,10 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-
-playwright = pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / os.environ.get("PERSEUS_PRESET", "dev")
-SAMPLE_BIN = Path(os.environ.get("PERSEUS_REPORT_SAMPLE", BUILD / "bin" / "report_sample"))
+SAMPLE_BIN = Path(os.environ.get("PERSEUS_BIN", ROOT / "build/dev/bin/perseus")).resolve().with_name("report_sample")
 CHROMIUM = os.environ.get("CHROMIUM_BIN") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -35,13 +33,9 @@ FLAGS = [
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH and CHROMIUM_BIN not set"),
-    pytest.mark.skipif(not SAMPLE_BIN.exists(), reason=f"{SAMPLE_BIN} is not built"),
-]
-
 
 def make_sample(folder: Path, ranks: int, microbatches: int, points: int) -> Path:
+    assert SAMPLE_BIN.is_file(), f"no {SAMPLE_BIN}: build a preset with its tests"
     subprocess.run([SAMPLE_BIN, str(ranks), str(microbatches), str(points), folder], check=True)
     return folder
 
@@ -53,7 +47,8 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    with playwright.sync_playwright() as driver:
+    assert CHROMIUM, "no chromium on PATH, and CHROMIUM_BIN is not set"
+    with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
         running.close()
@@ -358,6 +353,45 @@ def test_large_pipelines_open(open_page, tmp_path, ranks, microbatches, record_p
     assert page.evaluate("perseusPage.report.stops.length") == 40
 
 
+def with_data(sample: Path, folder: Path, change) -> Path:
+    """The sample's page with its data changed: what larger pipelines get."""
+    html = (sample / "report.html").read_text()
+    head, rest = html.split('id="report-data">', 1)
+    text, tail = rest.split("</script>", 1)
+    data = json.loads(text)
+    change(data)
+    path = folder / "changed.html"
+    path.write_text(f'{head}id="report-data">{json.dumps(data)}</script>{tail}')
+    return path
+
+
+def test_page_without_timeline_says_so(open_page, sample, tmp_path):
+    def drop(data):
+        del data["dag"], data["plans"]
+
+    page = open_page(with_data(sample, tmp_path, drop))
+    assert page.locator("#timeline-section").is_hidden()
+    assert page.locator("#ranks").is_hidden()
+    assert "too many computations for a timeline" in page.locator("#warnings").inner_text()
+    page.locator("#point").focus()
+    page.keyboard.press("End")
+    assert readout(page)["Iteration time"] == round(embedded(page)["points"][-1]["time_s"], 3)
+
+
+def test_slider_stops_where_plans_are(open_page, sample, tmp_path):
+    def thin(data):
+        data["plans"]["points"] = data["plans"]["points"][::3]
+
+    page = open_page(with_data(sample, tmp_path, thin))
+    assert "4 of 10 points carry their plan" in page.locator("#warnings").inner_text()
+    set_slider(page, "#point", 2)
+    point = embedded(page)["points"][6]
+    assert readout(page)["Iteration time"] == round(point["time_s"], 3)
+    assert page.evaluate("perseusPage.timeline.panels[1].timing.makespan") == pytest.approx(point["time_s"], rel=1e-12)
+    page.locator("#frontier .frontier-dot").nth(8).click()
+    assert page.evaluate("perseusPage.stop") == 3
+
+
 def test_svgs_are_well_formed(sample):
     for name in ("frontier.svg", "timeline.svg"):
         root = xml.etree.ElementTree.parse(sample / name).getroot()
@@ -385,21 +419,12 @@ def test_trace_keeps_computations_of_a_rank_apart(sample):
             assert math.isfinite(length)
 
 
-@pytest.mark.skipif("PERSEUS_BIN" not in os.environ, reason="PERSEUS_BIN does not name the binary")
-def test_the_command_writes_a_page_that_opens(open_page, tmp_path):
-    perseus = os.environ["PERSEUS_BIN"]
-    profile = tmp_path / "profile.csv"
-    subprocess.run(
-        [perseus, "synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", "--pp", "4", "--tp", "8"]
-        + ["--microbatch-size", "1", "-o", profile],
-        check=True,
-    )
-    page_path = tmp_path / "report.html"
-    subprocess.run(
-        [perseus, "report", "--profile", profile, "--pp", "4", "--tp", "8", "--microbatches", "8"]
-        + ["--schedule", "1f1b", "--blocking-power", "85", "-o", page_path],
-        check=True,
-    )
+def test_the_command_writes_a_page_that_opens(open_page, perseus, tmp_path):
+    profile, page_path = tmp_path / "profile.csv", tmp_path / "report.html"
+    job = ["--pp", "4", "--tp", "8"]
+    perseus("synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", *job, "--microbatch-size", "1", "-o", profile)
+    problem = ["--profile", profile, *job, "--microbatches", "8", "--schedule", "1f1b", "--blocking-power", "85"]
+    perseus("report", *problem, "-o", page_path)
     page = open_page(page_path)
     data = embedded(page)
     assert data["pipeline"] == 4

@@ -60,6 +60,7 @@ class Page {
       (/** @type {HTMLElement} */ (byId("ranks").closest("section"))).hidden = true;
       return;
     }
+    renderTimelineLead(timeline.dag);
     renderLegend(timeline);
     for (const radio of document.querySelectorAll("input[name=colour]")) {
       radio.addEventListener("change", () => {

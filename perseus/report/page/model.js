@@ -47,6 +47,7 @@ class Dag {
   /** @param {ReportData} data @param {DagData} dag */
   constructor(data, dag) {
     this.size = data.computations;
+    this.hasChunks = data.virtual_stages > 1;
     this.tensor = data.tensor;
     this.blocking = data.blocking_power_w;
     this.firstOfRank = dag.first_of_rank;
@@ -146,10 +147,11 @@ class Dag {
     return energies;
   }
 
-  /** "B12", "FB3/1": kind and microbatch. @param {number} i */
+  /** Kind and microbatch, "B12" or "FB3/1"; where a rank holds several stages the stage leads: "7B12". @param {number} i */
   shortName(i) {
-    const kind = this.classes[this.classOf[i]].kind;
-    return kind + this.microbatch[i] + (kind === "FB" && this.microbatchB ? "/" + this.microbatchB[i] : "");
+    const {kind, stage} = this.classes[this.classOf[i]];
+    const second = kind === "FB" && this.microbatchB ? "/" + this.microbatchB[i] : "";
+    return (this.hasChunks ? stage : "") + kind + this.microbatch[i] + second;
   }
 }
 

@@ -201,6 +201,13 @@ function renderFooter(report) {
     `. Every figure on this page is ${data.evidence}. Made by Perseus; this file needs no network.`;
 }
 
+/** Says how to read the timeline. @param {Dag} dag */
+function renderTimelineLead(dag) {
+  const kinds = [...new Set(dag.classes.map((c) => c.kind))].sort((a, b) => KIND_HEIGHT[a] - KIND_HEIGHT[b]);
+  byId("timeline-lead").textContent = "Both pipelines run to the same scale. The line under the blocks is the critical path. " +
+    (kinds.length > 1 ? `Blocks from low to tall: ${kinds.map((kind) => KIND_NAME[kind]).join(", ")}.` : "");
+}
+
 /** The colour scale of the timeline. @param {TimelinePlot} plot */
 function renderLegend(plot) {
   const {low, high} = plot.ranges[plot.colourBy];

@@ -3,6 +3,9 @@
 
 /** How tall a block stands in its row, so that kinds are told apart without colour. @type {Record<string, number>} */
 const KIND_HEIGHT = {F: 0.66, B: 1, I: 0.84, W: 0.5, FB: 1, R: 0.5, X: 0.5};
+/** @type {Record<string, string>} */
+const KIND_NAME = {F: "forward", B: "backward", I: "input gradient", W: "weight gradient", FB: "forward and backward",
+                   R: "recomputation", X: "other"};
 const CRITICAL_HEIGHT = 2.5;
 const PANEL_TITLE = 30;
 const PANEL_GAP = 20;
