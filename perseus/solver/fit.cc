@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "perseus/solver/convex_regression.h"
@@ -137,8 +138,9 @@ core::Status fit_entry(core::ProfileEntry& entry, FitReport& report, Tally& all_
                              .energy = energy.residual()});
   }
   // Options of different knobs stand together by clock: their order follows the fitted times.
-  std::ranges::stable_sort(entry.options, [](const Option& a, const Option& b) {
-    return a.clock != b.clock ? a.clock > b.clock : a.time < b.time;
+  std::ranges::sort(entry.options, [](const Option& a, const Option& b) {
+    if (a.clock != b.clock) return a.clock > b.clock;
+    return std::tie(a.time, a.energy, a.knobs) < std::tie(b.time, b.energy, b.knobs);
   });
   return {};
 }

@@ -77,8 +77,12 @@ std::vector<core::ComputationId> order_by_time(const core::Problem& problem, con
     const auto duration = static_cast<double>(std::max<std::int64_t>(relaxed.duration[*it], 0));
     left[*it] = behind + std::ldexp(duration, relaxed.tick_exponent);
   }
+  std::vector<std::uint32_t> rank(problem.size());
+  for (std::uint32_t k = 0; k < problem.size(); ++k) rank[topological[k]] = k;
   std::vector<core::ComputationId> order(topological.begin(), topological.end());
-  std::ranges::stable_sort(order, std::ranges::greater{}, [&](core::ComputationId i) { return left[i]; });
+  std::ranges::sort(order, [&](core::ComputationId a, core::ComputationId b) {
+    return left[a] != left[b] ? left[a] > left[b] : rank[a] < rank[b];
+  });
   return order;
 }
 

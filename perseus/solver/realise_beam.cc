@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -119,22 +120,25 @@ void Beam::find_near(std::uint32_t count) {
   near_count_ = count;
   near_.clear();
   near_first_.assign(1, 0);
-  std::vector<Near> all;
+  std::vector<Near> kept;  // by rising loss
   for (Position p = 0; p < flat_->size; ++p) {
     const Ladder& ladder = flat_->ladder(p);
     const double price = flat_->flow[p] * tick_;
     const Ticks middle = flat_->time[centre_[p]];
     const std::uint32_t first = centre_[p] - std::min(centre_[p] - ladder.first, count - 1);
     const std::uint32_t last = std::min(ladder.first + ladder.count, centre_[p] + count + 1);
-    all.clear();
+    kept.clear();
     for (std::uint32_t r = first; r < last; ++r) {
-      all.push_back({r, flat_->cost[r] + price * static_cast<double>(flat_->time[r] - middle)});
+      // The middle's own time is subtracted so that the doubles hold small differences. Losses count from an
+      // arbitrary zero: it is the same for every partial choice.
+      const Near now{r, flat_->cost[r] + price * static_cast<double>(flat_->time[r] - middle)};
+      if (kept.size() == count && !(now.loss < kept.back().loss)) continue;
+      if (kept.size() == count) kept.pop_back();
+      auto at = kept.end();
+      while (at != kept.begin() && now.loss < std::prev(at)->loss) --at;
+      kept.insert(at, now);
     }
-    const std::size_t kept = std::min<std::size_t>(count, all.size());
-    std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(kept), {},
-                              [](const Near& a) { return std::pair(a.loss, a.rung); });
-    const double least = all.front().loss;
-    for (std::size_t k = 0; k < kept; ++k) near_.push_back({all[k].rung, all[k].loss - least});
+    for (const Near& n : kept) near_.push_back({n.rung, n.loss - kept.front().loss});
     near_first_.push_back(static_cast<std::uint32_t>(near_.size()));
   }
 }

@@ -21,7 +21,7 @@ namespace perseus::solver::internal {
 
 struct BeamOptions {
   std::uint32_t width = 1;  ///< partial choices kept, >= 1
-  std::uint32_t rungs = 6;  ///< rungs tried per computation: those of least reduced cost, >= 1
+  std::uint32_t rungs = 4;  ///< rungs tried per computation: those of least reduced cost, >= 1
   double drift = 0.1;       ///< price of being early or late, as a share of the computation's flow
   /// Gives up when this many partial choices have been looked at.
   std::uint64_t work_limit = std::numeric_limits<std::uint64_t>::max();

@@ -85,7 +85,7 @@ struct Stage {
 };
 
 /// Widths grow, so that any budget is spent on searches of its own size; drifts alternate because none is
-/// best for every profile (measured: docs/noise.md names the profiles, bench/realise_gap the figures).
+/// best for every profile (bench/results/realise_gap.md).
 constexpr std::array kStages = {
     Stage{8, 6, 0.1},     Stage{32, 6, 0.05},    Stage{64, 8, 0.1},   Stage{64, 6, 0.03},
     Stage{256, 8, 0.1},   Stage{256, 6, 0.05},   Stage{512, 8, 0.03}, Stage{1024, 8, 0.05},
