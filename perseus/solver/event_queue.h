@@ -9,8 +9,8 @@
 
 namespace perseus::solver {
 
-/// At most one event per arc, the earliest first; an arc's event can be moved. A binary heap that knows where each
-/// arc is.
+/// At most one event per arc, the earliest first; an arc's event can be moved. A binary heap that knows where
+/// each arc is.
 class EventQueue {
  public:
   struct Event {

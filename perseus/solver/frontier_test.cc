@@ -258,7 +258,8 @@ TEST(Sample, EqualsTheCompleteFrontierAtEveryTarget) {
         const Problem problem = tests::make_problem(recipe);
         const Frontier frontier = solved(problem);
         std::vector<Seconds> targets;
-        for (const double share : {1.1, 1.0, 0.8, 0.8, 0.33, 1e-9, 0.0}) targets.push_back(between(frontier, share));
+        for (const double share : {1.1, 1.0, 0.8, 0.8, 0.33, 1e-9, 0.0})
+          targets.push_back(between(frontier, share));
         const auto sampled = sample(problem, targets);
         RC_ASSERT(sampled.has_value());
         RC_ASSERT(sampled->size() == targets.size());
@@ -269,7 +270,8 @@ TEST(Sample, EqualsTheCompleteFrontierAtEveryTarget) {
           RC_ASSERT(conservation_fault(problem, point.certificate) == "");
           const long double scale = std::abs(total_cost(problem, complete)) + 1e-9L;
           const long double bounded = std::min(targets[i], frontier.t_max()).value();
-          RC_ASSERT(std::abs(total_cost(problem, complete) - total_cost(problem, point)) <= kRounding * scale);
+          RC_ASSERT(std::abs(total_cost(problem, complete) - total_cost(problem, point)) <=
+                    kRounding * scale);
           RC_ASSERT(std::abs(bound(problem, complete.certificate, bounded) -
                              bound(problem, point.certificate, bounded)) <= kRounding * scale);
         }

@@ -119,7 +119,8 @@ bool Groups::is_ancestor(GroupId ancestor, GroupId g) const {
   return false;
 }
 
-/// Where the union of two groups hangs in the search tree: where the one hangs that does not hang below the other.
+/// Where the union of two groups hangs in the search tree: where the one hangs that does not hang below the
+/// other.
 Dart Groups::merged_parent(GroupId kept, GroupId gone) const {
   for (const GroupId root : {node[source_].group, node[sink_].group}) {
     if (root == kept || root == gone) return kNoDart;

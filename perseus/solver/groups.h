@@ -2,11 +2,12 @@
 //
 // Internal to solver/: the nodes of the walk, joined into rigid groups.
 //
-// An arc at a point of its curve with room for more and for less flow is rigid: its span cannot change until its flow
-// has come to an end of its range. Nodes that rigid arcs connect move together, whatever happens. A group holds one
-// time for all of them and a spanning tree of rigid arcs; flow that passes it goes along the tree. Between two
-// augmentations the walk deals with groups only: a hundred of them where the network has ten thousand nodes. An
-// augmentation merges groups along its path and splits those in which it used an arc up.
+// An arc at a point of its curve with room for more and for less flow is rigid: its span cannot change until
+// its flow has come to an end of its range. Nodes that rigid arcs connect move together, whatever happens. A
+// group holds one time for all of them and a spanning tree of rigid arcs; flow that passes it goes along the
+// tree. Between two augmentations the walk deals with groups only: a hundred of them where the network has
+// ten thousand nodes. An augmentation merges groups along its path and splits those in which it used an arc
+// up.
 #pragma once
 
 #include <cstdint>
@@ -60,12 +61,14 @@ class Groups {
     return g.side == kSourceSide ? group_from(g.parent_dart) : group_to(g.parent_dart);
   }
   /// Whether the arc belongs to its group's tree.
-  [[nodiscard]] bool in_tree(ArcId a) const { return node[from(2 * a)].up == 2 * a || node[to(2 * a)].up == 2 * a + 1; }
+  [[nodiscard]] bool in_tree(ArcId a) const {
+    return node[from(2 * a)].up == 2 * a || node[to(2 * a)].up == 2 * a + 1;
+  }
 
   /// Joins the two groups of a rigid arc on one side. Nothing happens if they are one already.
   void merge(ArcId a);
-  /// A tree arc is rigid no more: its group becomes two. Should another rigid arc join them (flows that are no
-  /// vertex of the optimal face), they stay two groups that cannot part: that costs time only.
+  /// A tree arc is rigid no more: its group becomes two. Should another rigid arc join them (flows that are
+  /// no vertex of the optimal face), they stay two groups that cannot part: that costs time only.
   void split(ArcId a);
   /// Appends the darts of the tree path between two nodes of one group.
   void append_path(NodeId first, NodeId last, std::vector<Dart>& path);

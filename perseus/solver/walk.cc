@@ -43,7 +43,7 @@ void Walk::place(ArcId a, std::int64_t span, std::int64_t flow) {
   state.point = static_cast<std::uint32_t>(above - point_time_.begin()) - 1;
   state.at_point = point_time_[state.point] == span;
   const std::int64_t least = point_slope_[state.point];
-  const std::int64_t most = !state.at_point               ? least
+  const std::int64_t most = !state.at_point              ? least
                             : state.point == state.first ? kUnlimited
                                                          : point_slope_[state.point - 1];
   groups_.residual[2 * a] = most - flow;
@@ -92,7 +92,8 @@ void Walk::settle() {
   while (!open_.empty()) {
     const Dart d = open_.back();
     open_.pop_back();
-    while (groups_.residual[d] > 0 && side_of(groups_.from(d)) == kSourceSide && side_of(groups_.to(d)) == kSinkSide) {
+    while (groups_.residual[d] > 0 && side_of(groups_.from(d)) == kSourceSide &&
+           side_of(groups_.to(d)) == kSinkSide) {
       resolve(d);
       if (at_minimum_) return;
     }
@@ -164,7 +165,8 @@ bool Walk::climb(GroupId g) {
   }
 }
 
-/// Makes w a child by `dart`, and every group from w on towards the search's beginning a child of the one before.
+/// Makes w a child by `dart`, and every group from w on towards the search's beginning a child of the one
+/// before.
 template <Side side>
 void Walk::adopt(GroupId w, Dart dart, GroupId until) {
   while (true) {
@@ -176,9 +178,9 @@ void Walk::adopt(GroupId w, Dart dart, GroupId until) {
   }
 }
 
-/// Whether a residual path joins g and its side's root, within the side. If so the search tree holds it afterwards;
-/// if not, met_ holds every group of the side that has a residual path to g (source side) or from g (sink side),
-/// and no other group has one of them as its parent.
+/// Whether a residual path joins g and its side's root, within the side. If so the search tree holds it
+/// afterwards; if not, met_ holds every group of the side that has a residual path to g (source side) or from
+/// g (sink side), and no other group has one of them as its parent.
 template <Side side>
 bool Walk::find_root(GroupId start) {
   GroupId g = start;
@@ -243,8 +245,8 @@ void Walk::flip_searched(Dart dart) {
   }
 }
 
-/// The residual path of nodes from the source over d to the sink: along the search trees from group to group, along
-/// each group's own tree inside it.
+/// The residual path of nodes from the source over d to the sink: along the search trees from group to group,
+/// along each group's own tree inside it.
 void Walk::collect_path(Dart d) {
   path_.clear();
   NodeId exit = groups_.from(d);

@@ -2,12 +2,13 @@
 //
 // Internal to solver/: the parametric walk along the frontier, from slow to fast.
 //
-// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil complementary
-// slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an arc that crosses
-// the cut reaches a point of its curve, which opens a residual dart from S to T. It is resolved by augmenting the
-// flow (if the source reaches its tail and its head reaches the sink) or by moving the part that is cut off from its
-// root to the other side. Roots are found through two trees of parent pointers that are mended only when a
-// question about them is asked. All this runs on rigid groups of nodes (groups.h).
+// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil
+// complementary slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an
+// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. It is
+// resolved by augmenting the flow (if the source reaches its tail and its head reaches the sink) or by moving
+// the part that is cut off from its root to the other side. Roots are found through two trees of parent
+// pointers that are mended only when a question about them is asked. All this runs on rigid groups of nodes
+// (groups.h).
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,8 @@ struct Optimum {
 
 /// Counts of what the walk did; for bench/ and docs/.
 struct WalkCounts {
-  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0, searched_groups = 0,
-                flipped_groups = 0, merges = 0, splits = 0;
+  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0,
+                searched_groups = 0, flipped_groups = 0, merges = 0, splits = 0;
 };
 
 class Walk {
@@ -56,7 +57,7 @@ class Walk {
 
  private:
   struct ArcState {
-    std::uint32_t point = 0;            ///< index into the pool: the point it is at, or the one left of its segment
+    std::uint32_t point = 0;  ///< index into the pool: the point it is at, or the one left of its segment
     std::uint32_t first = 0, last = 0;  ///< its curve's points in the pool
     bool at_point = false;
   };
@@ -71,7 +72,9 @@ class Walk {
   [[nodiscard]] GroupId root() const {
     return groups_.node[side == kSourceSide ? source_ : sink_].group;
   }
-  [[nodiscard]] bool crosses(ArcId a) const { return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a)); }
+  [[nodiscard]] bool crosses(ArcId a) const {
+    return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a));
+  }
   void place(ArcId a, std::int64_t span, std::int64_t flow);
   void settle();
   void resolve(Dart d);
@@ -102,12 +105,13 @@ class Walk {
   NodeId source_ = 0, sink_ = 0;
   Groups groups_;
   std::vector<ArcState> arc_;
-  EventQueue events_;            ///< of crossing arcs; those of arcs that came to rest are dropped when they surface
-  std::vector<Dart> open_;       ///< residual darts that may lead from S to T
-  std::vector<NodeId> dirty_;    ///< a node of each group that changed sides in this instant
-  std::vector<ArcId> touched_;   ///< arcs to bring up to date after this instant
+  EventQueue events_;  ///< of crossing arcs; those of arcs that came to rest are dropped when they surface
+  std::vector<Dart> open_;      ///< residual darts that may lead from S to T
+  std::vector<NodeId> dirty_;   ///< a node of each group that changed sides in this instant
+  std::vector<ArcId> touched_;  ///< arcs to bring up to date after this instant
 
-  // A search: groups that are known to have no root (yet), and from each the dart towards where the search began.
+  // A search: groups that are known to have no root (yet), and from each the dart towards where the search
+  // began.
   std::vector<std::uint32_t> seen_;  ///< per group: the search that met it last
   std::uint32_t search_ = 0;
   std::vector<GroupId> met_;
