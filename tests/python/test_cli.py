@@ -226,6 +226,8 @@ def test_exit_codes(perseus, job, tmp_path):
     assert "Example:" in perseus("plan", "--help").stdout
     perseus(expect=2)
     perseus("frontier", "--no-such-flag", expect=2)
+    unknown = perseus("frobnicate", expect=2)
+    assert "perseus: error: unknown command 'frobnicate'; commands: frontier plan" in unknown.stderr
     perseus("plan", *job, "--min-energy", "--slowdown", 1, expect=2)
     missing = perseus("frontier", *SMALL, expect=2)
     assert "--profile" in missing.stderr and missing.stdout == ""
