@@ -18,11 +18,14 @@ plan is no error of a document). A fenced block whose first line is `# NAME` wit
 .yaml or .csv is written to that file before the session goes on.
 """
 
+import csv
+import hashlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -160,3 +163,39 @@ def test_links_resolve(document):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert not broken, f"{document.relative_to(ROOT)}: {broken}"
+
+
+def test_the_pages_suffice_to_check_a_plan(perseus, tmp_path):
+    """Fence and bound of a plan, by nothing but what docs/formats.md and docs/mathematics.md say."""
+    profile, pp, tp, power, lag = tmp_path / "p.csv", 3, 2, Fraction(84), 0.0003
+    job = ["--schedule", "1f1b", "--pp", pp, "--microbatches", 5]
+    perseus("synth", "--model", "gpt3-6.7b", "--gpu-model", "a40", "--pp", pp, "--tp", tp, "--clocks", 9, "-o", profile)
+    inputs = ["--profile", profile, *job, "--tp", tp, "--blocking-power", int(power), "--p2p-lag", lag]
+    plan = perseus("plan", *inputs, "--straggler", 1.1).json()
+
+    cells = perseus("schedule", *job, "--format", "csv").stdout
+    text = f"perseus-schedule/1 pp={pp} tp={tp} dp=1 virtual_stages=1\n{cells}"
+    assert hashlib.sha256(text.encode()).hexdigest() == plan["schedule_sha256"]
+
+    options: dict[tuple[str, str], list[tuple[Fraction, Fraction]]] = {}
+    for row in csv.DictReader(profile.read_text().splitlines()):
+        measured = Fraction(float(row["time"])), Fraction(float(row["energy"]))
+        options.setdefault((row["stage"], row["instruction"][0].upper()), []).append(measured)
+
+    computations = [(rank, c) for rank, order in enumerate(plan["ranks"]) for c in order]
+    flow, edges = plan["certificate"]["computations"], plan["certificate"]["edges"]
+    unit, value = Fraction(plan["certificate"]["unit_w"]), plan["certificate"]["value"]
+    assert len(flow) == len(computations) and min(flow) >= 0
+    for end in (0, 1):
+        carried = [0] * len(flow)
+        for edge in edges:
+            carried[edge[end]] += edge[2]
+        terminal = [f - c for f, c in zip(flow, carried, strict=True)]
+        assert min(terminal) >= 0 and sum(terminal) == value
+
+    bound = (pp * power * Fraction(plan["sync_time_s"])) - value * unit * Fraction(plan["target_time_s"])
+    bound += sum(f * unit * Fraction(lag) for a, b, f in edges if computations[a][0] != computations[b][0])
+    for f, (_, c) in zip(flow, computations, strict=True):
+        bound += min(e + (f * unit - power) * t for t, e in options[str(c["stage"]), c["kind"]])
+    assert float(tp * bound) == pytest.approx(plan["lower_bound_j"], rel=1e-12)
+    assert plan["lower_bound_j"] <= tp * bound, "never above what the flow proves"
