@@ -102,7 +102,7 @@ def test_commands_do_what_the_page_shows(perseus_binary, tmp_path, page):
         assert program == "perseus", f"{page}: a console block runs {program}"
         done = subprocess.run(
             [str(perseus_binary), *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+            stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
         )  # fmt: skip
         refused = "perseus: error:" in output
         if (done.returncode != 0) != refused:
