@@ -89,19 +89,24 @@ std::string baselines_table(const format::FrontierReport& report) {
 }  // namespace
 
 std::string describe_job(const core::Problem& problem, const std::string& profile_name,
-                         const std::string& fit) {
+                         const std::string& fit, const std::optional<FitResiduals>& residuals) {
   const core::Schedule& s = problem.pipeline().schedule();
+  const core::Parallel& parallel = problem.parallel();
   const std::string stages = s.virtual_stages == 1
                                  ? fmt::format("{} stages", s.stages())
                                  : fmt::format("{} stages on {} ranks", s.stages(), s.pipeline());
-  std::string text = fmt::format("{}: {}, {} x {} microbatches, {} computations", profile_name, s.name,
+  std::string text = fmt::format("{}: {}, {} x {} microbatches, {} computations\n", profile_name, s.name,
                                  stages, s.microbatches, problem.size());
-  text += fmt::format(
-      "\n{} GPU{} per rank, {} pipeline{}, blocking power {}, fit {}. All figures are predicted from "
-      "the profile, for one pipeline.\n",
-      problem.parallel().tensor, problem.parallel().tensor == 1 ? "" : "s", problem.parallel().data,
-      problem.parallel().data == 1 ? "" : "s", blocking_text(problem), fit);
-  return text;
+  text += fmt::format("{} GPU{} per rank, {} pipeline{}, blocking power {}, fit {}\n", parallel.tensor,
+                      parallel.tensor == 1 ? "" : "s", parallel.data, parallel.data == 1 ? "" : "s",
+                      blocking_text(problem), fit);
+  if (residuals) {
+    text +=
+        fmt::format("Measured values against the fit: time {} rms, {} at most; energy {} rms, {} at most\n",
+                    percent_text(residuals->time_rms), percent_text(residuals->time_most),
+                    percent_text(residuals->energy_rms), percent_text(residuals->energy_most));
+  }
+  return text + "All figures are predicted from the profile, for one pipeline.\n";
 }
 
 std::string describe_frontier(const format::FrontierReport& report, core::Watts waiting) {

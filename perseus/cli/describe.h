@@ -3,19 +3,22 @@
 // What a person reads: the head of a job, a frontier and a plan as text.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "perseus/baseline/baseline.h"
 #include "perseus/baseline/bloat.h"
+#include "perseus/cli/inputs.h"
 #include "perseus/core/plan.h"
 #include "perseus/core/problem.h"
 #include "perseus/format/frontier_json.h"
 
 namespace perseus::cli {
 
-/// Two lines: the job (schedule, degrees, computations, blocking power, fit) and where the figures come from.
+/// The job (schedule, degrees, computations, blocking power), where the figures come from, and the fit with
+/// its residuals where they are known.
 [[nodiscard]] std::string describe_job(const core::Problem& problem, const std::string& profile_name,
-                                       const std::string& fit);
+                                       const std::string& fit, const std::optional<FitResiduals>& residuals);
 
 /// The landmarks, all points or breakpoints, and the baselines, as aligned tables with units. `waiting` is
 /// what the whole pipeline draws while it waits: in a synchronised frontier all-max waits for the same T' as

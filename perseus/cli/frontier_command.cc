@@ -53,7 +53,7 @@ class FrontierCommand final : public Command {
       return {};
     }
     const core::Problem& p = inputs.problem;
-    io.out << describe_job(p, *inputs.spec.profile, inputs.fit) << '\n'
+    io.out << describe_job(p, *inputs.spec.profile, inputs.fit, inputs.residuals) << '\n'
            << describe_frontier(report, p.parallel().tensor * p.total_blocking_power());
     if (!out_.empty()) io.out << "Written to " << out_ << ": frontier.perseus, points.csv, frontier.json\n";
     return {};

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "perseus/format/files.h"
@@ -11,6 +12,7 @@
 #include "perseus/format/schedule_csv.h"
 #include "perseus/schedule/generate.h"
 #include "perseus/schedule/insert.h"
+#include "perseus/solver/fit.h"
 
 namespace perseus::cli {
 namespace {
@@ -120,6 +122,19 @@ core::Status check_lag_ranks(const core::JobSpec& spec, std::uint32_t ranks) {
   return {};
 }
 
+/// Puts the fitted problem in the place of the measured one, if a fit is asked for.
+core::Status apply_fit(Inputs& inputs) {
+  if (inputs.fit == "none") return {};
+  if (inputs.fit != "convex") {
+    return fail(ErrorCode::kUsage, fmt::format("'{}' is neither none nor convex", inputs.fit), {"--fit"});
+  }
+  PERSEUS_ASSIGN_OR_RETURN(auto fitted, solver::fit_convex(inputs.problem));
+  inputs.problem = std::move(fitted.problem);
+  inputs.residuals = FitResiduals{fitted.report.time.rms, fitted.report.time.most, fitted.report.energy.rms,
+                                  fitted.report.energy.most};
+  return {};
+}
+
 }  // namespace
 
 void add_input_flags(CLI::App& command, InputFlags& flags) {
@@ -170,7 +185,8 @@ void add_input_flags(CLI::App& command, InputFlags& flags) {
       ->group(group);
   command
       .add_option("--fit", spec.fit,
-                  "Plan from the profile as written (none) or from a shape-constrained fit (convex)")
+                  "Plan from the profile as written (none) or from a shape-constrained fit (convex); "
+                  "default: convex if the profile states samples or deviations")
       ->type_name("none|convex")
       ->group(group);
 }
@@ -200,8 +216,18 @@ core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
                                                  .parallel = {spec.tensor.value_or(1), spec.data.value_or(1)},
                                                  .p2p_lag = spec.p2p_lag.value_or(core::Seconds(0)),
                                                  .edge_lag = spec.edge_lag}));
-  const std::string fit = spec.fit.value_or("none");
-  return Inputs{std::move(spec), std::move(problem), fit, std::move(warnings)};
+  std::string fit = spec.fit.value_or(default_fit(problem.profile()));
+  Inputs inputs{std::move(spec), std::move(problem), std::move(fit), std::nullopt, std::move(warnings)};
+  PERSEUS_RETURN_IF_ERROR(apply_fit(inputs));
+  return inputs;
+}
+
+std::string default_fit(const core::Profile& profile) {
+  for (const core::ProfileEntry& entry : profile.entries) {
+    const auto scatters = [](const core::Option& o) { return o.samples > 1 || o.time_std || o.energy_std; };
+    if (std::ranges::any_of(entry.options, scatters)) return "convex";
+  }
+  return "none";
 }
 
 }  // namespace perseus::cli

@@ -27,11 +27,20 @@ struct InputFlags {
 /// Adds the shared flags to a command. `flags` must outlive the parsing.
 void add_input_flags(CLI::App& command, InputFlags& flags);
 
+/// How far the measured values lie from the fitted ones: measured / fitted - 1.
+struct FitResiduals {
+  double time_rms = 0;
+  double time_most = 0;
+  double energy_rms = 0;
+  double energy_most = 0;
+};
+
 /// What the flags and files come to.
 struct Inputs {
-  core::JobSpec spec;  ///< job file with the flags over it
-  core::Problem problem;
-  std::string fit;  ///< "none" or "convex"
+  core::JobSpec spec;                     ///< job file with the flags over it
+  core::Problem problem;                  ///< what is planned: over the profile as written, or over its fit
+  std::string fit;                        ///< "none" or "convex"
+  std::optional<FitResiduals> residuals;  ///< of a convex fit
   std::vector<core::Warning> warnings;
 };
 
@@ -44,6 +53,9 @@ core::Status parse_blocking_power(const std::string& text, core::JobSpec& spec);
 core::Status parse_p2p_lag(const std::string& text, core::JobSpec& spec);
 /// Parses "INSTRUCTION@STAGE:POSITION", e.g. "load@0:before-forward".
 core::Result<core::Insert> parse_insert(const std::string& text);
+/// The fit where none is asked for: "convex" for a profile that states its scatter (samples or standard
+/// deviations), "none" for one that does not, whose values are then taken as the truth (docs/noise.md).
+[[nodiscard]] std::string default_fit(const core::Profile& profile);
 /// The flags' values where given, else the file's.
 core::JobSpec merge(core::JobSpec file, const core::JobSpec& flags);
 

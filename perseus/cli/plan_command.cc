@@ -23,6 +23,7 @@ using core::fail;
 struct Source {
   solver::Frontier frontier;
   std::string fit;
+  std::optional<FitResiduals> residuals;
 };
 
 class PlanCommand final : public Command {
@@ -54,7 +55,8 @@ class PlanCommand final : public Command {
     command->footer(
         "Without a question the plan is the fastest: T_min, no slowdown.\n\nExample:\n  perseus plan "
         "--profile "
-        "examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power 85 "
+        "examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 --blocking-power "
+        "85 "
         "--straggler 1.1 -o plan.json");
     return command;
   }
@@ -79,7 +81,7 @@ class PlanCommand final : public Command {
     if (json_) {
       io.out << plan_summary_json(summary, output_);
     } else {
-      io.out << describe_job(frontier.problem(), profile_name(), source.fit) << '\n'
+      io.out << describe_job(frontier.problem(), profile_name(), source.fit, source.residuals) << '\n'
              << describe_plan(summary) << "Written to " << output_ << '\n';
     }
     return {};
@@ -134,7 +136,7 @@ class PlanCommand final : public Command {
     const auto range =
         question_.straggler_factor || sync_time_s_ ? solver::Range::kTMax : solver::Range::kTStar;
     PERSEUS_ASSIGN_OR_RETURN(auto solved, solve_frontier(inputs.problem, range, io));
-    return Source{std::move(solved.frontier), inputs.fit};
+    return Source{std::move(solved.frontier), inputs.fit, inputs.residuals};
   }
 
   core::Result<Source> read(const Io& /*io*/) const {
@@ -146,7 +148,7 @@ class PlanCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(auto stored, format::parse_frontier_file(bytes, frontier_));
     PERSEUS_ASSIGN_OR_RETURN(auto frontier,
                              solver::Frontier::from_data(stored.problem, std::move(stored.data)));
-    return Source{std::move(frontier), stored.fit};
+    return Source{std::move(frontier), stored.fit, std::nullopt};
   }
 
   /// A stored frontier may end at T*, where a straggler's plan goes on.

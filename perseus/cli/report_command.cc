@@ -77,6 +77,8 @@ class ReportCommand final : public Command {
     content.solver_time = analysis.solved.seconds;
     content.breakpoints = frontier.breakpoint_count();
     content.warnings = inputs.warnings;
+    if (inputs.residuals)
+      content.facts.push_back({"Measured against the fit", residuals_text(*inputs.residuals)});
     for (const core::Plan& plan : analysis.plans) {
       content.points.push_back({plan, marginal_power(problem, *plan.certificate)});
       content.curve.push_back({plan.target_time, plan.lower_bound});
@@ -84,6 +86,11 @@ class ReportCommand final : public Command {
     for (const auto& b : analysis.baselines) content.baselines.push_back({b.name, b.time, b.energy});
     PERSEUS_RETURN_IF_ERROR(add_stragglers(frontier, inputs.fit, content));
     return content;
+  }
+
+  static std::string residuals_text(const FitResiduals& r) {
+    return fmt::format("time {:.2f} % rms, {:.2f} % at most; energy {:.2f} % rms, {:.2f} % at most",
+                       100 * r.time_rms, 100 * r.time_most, 100 * r.energy_rms, 100 * r.energy_most);
   }
 
   static std::string default_title(const Inputs& inputs) {

@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <exception>
 #include <ostream>
-#include <sstream>
 
 #include "perseus/cli/command.h"
 #include "perseus/cli/version.h"
@@ -14,6 +13,21 @@ int report(const Io& io, const core::Error& error) {
   io.progress_done();
   io.err << "perseus: error: " << error.text() << '\n';
   return core::info(error.code()).exit_code;
+}
+
+/// What CLI11 says of wrong usage, in the form of our other errors.
+int report_usage(const Io& io, const CLI::App& app, const CLI::ParseError& error,
+                 const std::string& first_argument) {
+  std::string message = error.what();
+  std::string known;
+  bool is_known = first_argument.empty() || first_argument.front() == '-';
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    known += " " + command->get_name();
+    is_known = is_known || command->get_name() == first_argument;
+  }
+  if (!is_known) message = "unknown command '" + first_argument + "'; commands:" + known;
+  io.err << "perseus: error: " << message << "\nRun with --help for more information.\n";
+  return core::info(core::ErrorCode::kUsage).exit_code;
 }
 
 /// CLI11 answers by exceptions; help and version are two of them.
@@ -31,16 +45,16 @@ int parse_and_run(std::vector<std::string> arguments, const Io& io) {
     CLI::App* subcommand = command->declare(app);
     commands.emplace_back(subcommand, std::move(command));
   }
+  const std::string first_argument = arguments.empty() ? "" : arguments.front();
   try {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the arguments from the back
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    std::ostringstream out;
-    std::ostringstream err;
-    const bool asked = app.exit(error, out, err) == 0;
-    io.out << out.str();
-    io.err << err.str();
-    return asked ? 0 : core::info(core::ErrorCode::kUsage).exit_code;
+    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) {
+      return report_usage(io, app, error, first_argument);
+    }
+    app.exit(error, io.out, io.err);
+    return 0;
   }
   for (const auto& [subcommand, command] : commands) {
     if (!subcommand->parsed()) continue;

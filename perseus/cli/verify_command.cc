@@ -61,7 +61,8 @@ class VerifyCommand final : public Command {
     command->footer(
         "Exit code 1 if a claim is false; the verdict is printed all the same.\n\nExample:\n  perseus verify "
         "--plan "
-        "plan.json --profile examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 --microbatches 128 --tp 8 "
+        "plan.json --profile examples/gpt3-175b-a100-pp8.csv --schedule 1f1b --pp 8 --microbatches 128 --tp "
+        "8 "
         "--blocking-power 85");
     return command;
   }

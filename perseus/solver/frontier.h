@@ -37,7 +37,8 @@ struct SolveOptions {
 };
 
 /// Least effective cost at one target time: the optimum of the continuous problem and the flow that proves
-/// it.
+/// it. Option times are rounded up to ticks, so a duration that holds an option in ticks holds it in truth;
+/// the longest path of n computations may therefore exceed a target at T_min by up to n ticks.
 struct Relaxed {
   core::Seconds target;                ///< the iteration time asked for
   std::int32_t tick_exponent = 0;      ///< durations are in ticks of 2^tick_exponent s
@@ -48,7 +49,7 @@ struct Relaxed {
 /// One corner of C(T).
 struct Breakpoint {
   core::Seconds time;  ///< T
-  core::Watts slope;   ///< -dC/dT for times just below T, per GPU; grows as T falls
+  core::Watts slope;   ///< -dC/dT just below T, per GPU; grows as T falls (at T_min: just above it)
   core::Joules cost;   ///< C(T) of the solver's scaled profile, per GPU; guidance, not a bound
 };
 
@@ -83,8 +84,9 @@ class Frontier {
   std::shared_ptr<const State> state_;
 };
 
-/// `targets.size()` optima without the complete frontier, for pipelines where that would take too long: the
-/// exact optimum and its flow at each target, in the order given. Targets must be sorted from slow to fast.
+/// The exact optimum and its flow at each target, in the order given, along one walk that keeps nothing else.
+/// Targets must be sorted from slow to fast (kInvalidInput), none below T_min (kInfeasible). Takes the time
+/// of the frontier from T_max down to the fastest target.
 core::Result<std::vector<Relaxed>> sample(const core::Problem& problem,
                                           std::span<const core::Seconds> targets,
                                           const Progress& progress = {});

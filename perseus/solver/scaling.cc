@@ -33,15 +33,13 @@ std::int64_t ticks_up(core::Seconds t, int exponent) {
 }
 
 /// Lower-left hull of one option set: rising times, falling costs, rising slopes.
-std::vector<RealPoint> hull(const Problem& problem, std::span<const core::Option> options,
-                            core::Watts blocking, int exponent) {
+std::vector<RealPoint> hull(std::span<const core::Option> options, core::Watts blocking, int exponent) {
   std::vector<RealPoint> points;
   points.reserve(options.size());
   for (const core::Option& o : options) {
     const long double cost = o.energy.value() - static_cast<long double>(blocking.value()) * o.time.value();
     points.push_back({ticks_up(o.time, exponent), cost});
   }
-  static_cast<void>(problem);
   std::ranges::sort(points, [](const RealPoint& a, const RealPoint& b) {
     return a.time != b.time ? a.time < b.time : a.cost < b.cost;
   });
@@ -180,8 +178,7 @@ core::Result<Scaled> scale(const Problem& problem) {
   long double steepest_sum = 0;
   long double least_cost = 0;
   for (std::uint32_t set = 0; set < problem.option_set_count(); ++set) {
-    hulls.push_back(
-        hull(problem, problem.option_set(set), problem.blocking_power(rank[set]), scaled.time_exponent));
+    hulls.push_back(hull(problem.option_set(set), problem.blocking_power(rank[set]), scaled.time_exponent));
     const auto& h = hulls.back();
     if (h.size() > 1) steepest_sum += uses[set] * slope_watts(h[0], h[1], scaled.time_exponent);
     least_cost += uses[set] * h.back().cost;

@@ -100,20 +100,24 @@ void Walk::settle() {
     // Its ends may have come to one side with flow left to give and to take.
     if (groups_.rigid(d / 2) && !crosses(d / 2)) groups_.merge(d / 2);
   }
-  for (const NodeId v : dirty_) {
-    Groups::Group& group = groups_.group[groups_.node[v].group];
-    if (group.boundary == kNoDart) continue;
-    Dart d = group.boundary;
-    do {
-      if (crosses(d / 2)) refresh(d / 2);
-      d = groups_.ring[d].next;
-    } while (d != group.boundary);
-  }
+  for (const NodeId v : dirty_) refresh_boundary(groups_.node[v].group);
   for (const ArcId a : touched_) {
     if (crosses(a)) refresh(a);
   }
   dirty_.clear();
   touched_.clear();
+}
+
+/// Brings up to date all arcs that lead from a group across the cut.
+void Walk::refresh_boundary(GroupId g) {
+  Groups::Group& group = groups_.group[g];
+  Dart d = group.boundary;
+  if (d == kNoDart) return;
+  const Dart end = d;
+  do {
+    if (side_of(groups_.to(d)) != group.side) refresh(d / 2);
+    d = groups_.ring[d].next;
+  } while (d != end);
 }
 
 /// Brings a crossing arc's event up to date after its instant. An arc that starts to move leaves its point.

@@ -92,6 +92,7 @@ class Walk {
   void augment(Dart d);
   void update_groups();
   void arrive(ArcId a);
+  void refresh_boundary(GroupId g);
   void refresh(ArcId a);
 
   const std::vector<std::int64_t>& point_time_;

@@ -190,6 +190,26 @@ def test_inserted_fixed_work_lengthens_the_iteration(perseus, job, profile, tmp_
     assert loaded["t_min_s"] > plain["t_min_s"]
 
 
+def test_a_profile_that_states_its_scatter_is_fitted(perseus, job, tmp_path):
+    noisy = tmp_path / "noisy.csv"
+    perseus(
+        "synth", "--model", "gpt3-13b", "--gpu-model", "a100-sxm-80g", "--pp", 4, "--tp", 2, "--clocks", 12,
+        "--noise-time", 1, "--noise-energy", 2, "--samples", 5, "-o", noisy,
+    )  # fmt: skip
+    at = job.index("--profile")
+    measured = [*job[:at], "--profile", noisy, *job[at + 2 :]]
+    table = perseus("frontier", *measured, "--points", 2).stdout
+    assert "fit convex" in table and "Measured values against the fit" in table
+    plan = tmp_path / "plan.json"
+    perseus("plan", *measured, "-o", plan)
+    assert json.loads(plan.read_text())["fit"] == "convex"
+    assert perseus("verify", "--plan", plan, *measured, "--json").json()["holds"] is True
+    refused = perseus("verify", "--plan", plan, *measured, "--fit", "none", expect=1)
+    assert "made with convex" in refused.stderr
+    assert perseus("plan", *measured, "--fit", "none").json()["fit"] == "none"
+    assert "neither none nor convex" in perseus("plan", *measured, "--fit", "spline", expect=2).stderr
+
+
 def test_report_plots_and_trace(perseus, job, tmp_path):
     perseus(
         "report", *job, "-o", tmp_path / "r.html", "--svg", tmp_path / "svg", "--png", tmp_path / "png",
@@ -206,6 +226,8 @@ def test_exit_codes(perseus, job, tmp_path):
     assert "Example:" in perseus("plan", "--help").stdout
     perseus(expect=2)
     perseus("frontier", "--no-such-flag", expect=2)
+    unknown = perseus("frobnicate", expect=2)
+    assert "perseus: error: unknown command 'frobnicate'; commands: frontier plan" in unknown.stderr
     perseus("plan", *job, "--min-energy", "--slowdown", 1, expect=2)
     missing = perseus("frontier", *SMALL, expect=2)
     assert "--profile" in missing.stderr and missing.stdout == ""
