@@ -73,6 +73,15 @@ Optimum above_star(const Network& network, Optimum slowest, std::int64_t blockin
   return walk.slope() <= blocking && !walk.at_minimum() ? walk.optimum_at(walk.time()) : slowest;
 }
 
+/// T_min in ticks.
+std::int64_t fastest_time(const Network& network) {
+  std::vector<std::int64_t> time(network.nodes, 0);
+  for (const Arc& a : network.arcs) {
+    time[a.head] = std::max(time[a.head], time[a.tail] + network.curves.fastest(a.curve));
+  }
+  return time[network.sink];
+}
+
 /// Walks and records.
 class Recorder {
  public:
@@ -142,17 +151,8 @@ class Recorder {
 
   void report(Walk& walk) const {
     const auto t_max = static_cast<double>(data_.t_max);
-    const auto t_min = static_cast<double>(fastest_time());
+    const auto t_min = static_cast<double>(fastest_time(prepared_.contracted.network));
     options_.progress((t_max - static_cast<double>(walk.time())) / (t_max - t_min), "walking the frontier");
-  }
-
-  [[nodiscard]] std::int64_t fastest_time() const {
-    const Network& network = prepared_.contracted.network;
-    std::vector<std::int64_t> time(network.nodes, 0);
-    for (const Arc& a : network.arcs) {
-      time[a.head] = std::max(time[a.head], time[a.tail] + network.curves.fastest(a.curve));
-    }
-    return time[network.sink];
   }
 
   const Prepared& prepared_;
@@ -191,6 +191,46 @@ Seconds ceil_seconds(std::int64_t ticks, std::int32_t exponent) {
   return Seconds(std::ldexp(nearest, exponent));
 }
 
+/// What is wrong with stored corners: each end, and T*, where they must be, and convex between. Empty:
+/// nothing.
+std::string check_corners(const Prepared& prepared, const FrontierData& data) {
+  const auto falls = [](const auto& a, const auto& b) { return a.time > b.time && a.slope <= b.slope; };
+  for (std::size_t i = 0; i + 1 < data.corners.size(); ++i) {
+    if (!falls(data.corners[i], data.corners[i + 1])) return "its corners are not convex";
+  }
+  const Network& network = prepared.contracted.network;
+  if (data.corners.back().time != fastest_time(network)) return "its last corner is not at T_min";
+  if (data.t_max != slowest_optimum(network).node_time[network.sink]) return "its T_max is another";
+  if (data.corners.front().time != (data.to_t_max ? data.t_max : data.t_star)) {
+    return "its first corner is not where its range begins";
+  }
+  const auto star = std::ranges::find_if(data.corners, [&](const FrontierData::Corner& corner) {
+    return corner.slope > prepared.scaled.total_blocking;
+  });
+  if (data.t_star != (star != data.corners.end() ? *star : data.corners.back()).time) {
+    return "its T* is not where the slope passes the blocking power";
+  }
+  return {};
+}
+
+Int128 flow_value(const Network& network, const FrontierData::Checkpoint& checkpoint) {
+  Int128 value = 0;
+  for (ArcId a = 0; a < network.arcs.size(); ++a) {
+    if (network.arcs[a].tail == network.source) value += checkpoint.arc_flow[a];
+  }
+  return value;
+}
+
+/// Whether `slope` can be that of C at `time`: between those on both sides of it.
+bool slope_fits(const std::vector<FrontierData::Corner>& corners, std::int64_t time, Int128 slope) {
+  const auto below =
+      std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time >= time; });
+  const auto at =
+      std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time > time; });
+  const std::int64_t least = at == corners.begin() ? 0 : std::prev(at)->slope;
+  return slope >= least && (below == corners.begin() || slope <= std::prev(below)->slope);
+}
+
 std::unexpected<core::Error> too_fast(Seconds target, core::ExactTime least) {
   return core::fail(ErrorCode::kInfeasible,
                     fmt::format("target time {} s is below the least iteration time {} s", target.value(),
@@ -220,12 +260,6 @@ Optimum walk_to(Walk& walk, std::int64_t time) {
   return walk.optimum_at(walk.at_minimum() ? std::max(time, walk.time()) : time);
 }
 
-/// T*: the corner below which the slope exceeds `blocking`; T_min if none does.
-std::int64_t star_of(const std::vector<FrontierData::Corner>& corners, std::int64_t blocking) {
-  const auto star = std::ranges::find_if(corners, [&](const auto& c) { return c.slope > blocking; });
-  return star == corners.end() ? corners.back().time : star->time;
-}
-
 core::ExactTime exact_t_min(const core::Problem& problem) {
   return core::exact_timing(problem, core::fastest_choice(problem)).makespan;
 }
@@ -250,23 +284,18 @@ core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::F
     return refuse("its units are others");
   }
   if (data.corners.empty() || data.checkpoints.empty()) return refuse("it is empty");
-  const auto falls = [](const auto& a, const auto& b) { return a.time > b.time && a.slope <= b.slope; };
-  for (std::size_t i = 0; i + 1 < data.corners.size(); ++i) {
-    if (!falls(data.corners[i], data.corners[i + 1])) return refuse("its corners are not convex");
-  }
+  const std::string wrong_corner = check_corners(prepared, data);
+  if (!wrong_corner.empty()) return refuse(wrong_corner);
   const Network& network = prepared.contracted.network;
-  const std::int64_t t_max = slowest_optimum(network).node_time[network.sink];
-  if (data.t_max != t_max || data.t_star != star_of(data.corners, prepared.scaled.total_blocking)) {
-    return refuse("T* or T_max is another");
-  }
-  if (data.corners.front().time != (data.to_t_max ? data.t_max : data.t_star))
-    return refuse("its range is another");
   std::int64_t above = std::int64_t{1} << 62;
   for (const FrontierData::Checkpoint& c : data.checkpoints) {
     const std::string wrong = check_optimum(network, from_checkpoint(c));
     if (!wrong.empty()) return refuse("in a checkpoint " + wrong);
     if (c.node_time[network.sink] >= above) return refuse("its checkpoints are out of order");
     above = c.node_time[network.sink];
+    if (!slope_fits(data.corners, above, flow_value(network, c))) {
+      return refuse("a checkpoint's flow is not the slope of its corners");
+    }
   }
   if (data.checkpoints.front().node_time[network.sink] < data.corners.front().time) {
     return refuse("its checkpoints do not cover its range");
