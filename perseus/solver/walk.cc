@@ -144,13 +144,43 @@ void Walk::refresh(ArcId a) {
 }
 
 void Walk::resolve(Dart d) {
-  if (!find_root<kSourceSide>(groups_.group_from(d))) {
-    flip_searched<kSourceSide>(d);
-  } else if (!find_root<kSinkSide>(groups_.group_to(d))) {
-    flip_searched<kSinkSide>(d);
-  } else {
-    augment(d);
+  while (true) {
+    switch (loose_end(d)) {
+      case End::kTail:
+        if (search<kSourceSide>(groups_.group_from(d))) break;
+        flip_searched<kSourceSide>(d);
+        return;
+      case End::kHead:
+        if (search<kSinkSide>(groups_.group_to(d))) break;
+        flip_searched<kSinkSide>(d);
+        return;
+      case End::kNone:
+        augment(d);
+        return;
+    }
   }
+}
+
+/// The end of d from which parents do not lead to its side's root. Most events cut one end off close by while
+/// the other one's way is as long as the pipeline: both are climbed in turns.
+Walk::End Walk::loose_end(Dart d) const {
+  const GroupId source = root<kSourceSide>();
+  const GroupId sink = root<kSinkSide>();
+  GroupId tail = groups_.group_from(d);
+  GroupId head = groups_.group_to(d);
+  while (tail != source || head != sink) {
+    if (tail != source) {
+      const Dart up = groups_.group[tail].parent_dart;
+      if (up == kNoDart) return End::kTail;
+      tail = groups_.group_from(up);
+    }
+    if (head != sink) {
+      const Dart up = groups_.group[head].parent_dart;
+      if (up == kNoDart) return End::kHead;
+      head = groups_.group_to(up);
+    }
+  }
+  return End::kNone;
 }
 
 /// Follows parents from g. True if they lead to the root; else all groups passed have been added to met_.
@@ -186,11 +216,7 @@ void Walk::adopt(GroupId w, Dart dart, GroupId until) {
 /// afterwards; if not, met_ holds every group of the side that has a residual path to g (source side) or from
 /// g (sink side), and no other group has one of them as its parent.
 template <Side side>
-bool Walk::find_root(GroupId start) {
-  GroupId g = start;
-  while (groups_.group[g].parent_dart != kNoDart) g = groups_.parent(groups_.group[g]);
-  if (g == root<side>()) return true;
-
+bool Walk::search(GroupId start) {
   ++counts_.searches;
   ++search_;
   met_.clear();

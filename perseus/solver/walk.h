@@ -78,8 +78,10 @@ class Walk {
   void place(ArcId a, std::int64_t span, std::int64_t flow);
   void settle();
   void resolve(Dart d);
+  enum class End : std::uint8_t { kNone, kTail, kHead };
+  [[nodiscard]] End loose_end(Dart d) const;
   template <Side side>
-  [[nodiscard]] bool find_root(GroupId g);
+  [[nodiscard]] bool search(GroupId start);
   template <Side side>
   [[nodiscard]] bool climb(GroupId g);
   template <Side side>
