@@ -60,10 +60,6 @@ class Groups {
   [[nodiscard]] GroupId parent(const Group& g) const {
     return g.side == kSourceSide ? group_from(g.parent_dart) : group_to(g.parent_dart);
   }
-  /// Whether the arc belongs to its group's tree.
-  [[nodiscard]] bool in_tree(ArcId a) const {
-    return node[from(2 * a)].up == 2 * a || node[to(2 * a)].up == 2 * a + 1;
-  }
 
   /// Joins the two groups of a rigid arc on one side. Nothing happens if they are one already.
   void merge(ArcId a);

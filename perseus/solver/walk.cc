@@ -275,70 +275,79 @@ void Walk::flip_searched(Dart dart) {
   }
 }
 
-/// The residual path of nodes from the source over d to the sink: along the search trees from group to group,
-/// along each group's own tree inside it.
+/// The residual path from the source over d to the sink: along the search trees from group to group (links_),
+/// along each group's own tree inside it (inner_).
 void Walk::collect_path(Dart d) {
-  path_.clear();
+  inner_.clear();
+  links_.assign(1, d);
   NodeId exit = groups_.from(d);
   for (GroupId g = groups_.node[exit].group; g != root<kSourceSide>();) {
     const Dart in = groups_.group[g].parent_dart;
-    groups_.append_path(groups_.to(in), exit, path_);
-    path_.push_back(in);
+    groups_.append_path(groups_.to(in), exit, inner_);
+    links_.push_back(in);
     exit = groups_.from(in);
     g = groups_.node[exit].group;
   }
-  groups_.append_path(source_, exit, path_);
-  path_.push_back(d);
+  groups_.append_path(source_, exit, inner_);
   NodeId entry = groups_.to(d);
   for (GroupId g = groups_.node[entry].group; g != root<kSinkSide>();) {
     const Dart out = groups_.group[g].parent_dart;
-    groups_.append_path(entry, groups_.from(out), path_);
-    path_.push_back(out);
+    groups_.append_path(entry, groups_.from(out), inner_);
+    links_.push_back(out);
     entry = groups_.to(out);
     g = groups_.node[entry].group;
   }
-  groups_.append_path(entry, sink_, path_);
+  groups_.append_path(entry, sink_, inner_);
 }
 
 void Walk::augment(Dart d) {
   ++counts_.augmentations;
   collect_path(d);
   std::int64_t amount = kUnlimited;
-  for (const Dart p : path_) amount = std::min(amount, groups_.residual[p]);
-  counts_.path_darts += path_.size();
-  work_ += path_.size();
+  for (const Dart p : inner_) amount = std::min(amount, groups_.residual[p]);
+  for (const Dart p : links_) amount = std::min(amount, groups_.residual[p]);
+  const std::size_t length = inner_.size() + links_.size();
+  counts_.path_darts += length;
+  work_ += length;
   if (amount >= kFlowLimit) {
     at_minimum_ = true;
     return;
   }
   flow_value_ += amount;
-  for (const Dart p : path_) {
-    groups_.residual[p] -= amount;
-    groups_.residual[p ^ 1] += amount;
+  used_up_.clear();
+  for (const Dart p : inner_) {
+    if (push(p, amount) == 0) used_up_.push_back(p);
   }
-  update_groups();
-}
-
-/// The path's arcs have changed: those that were used up are rigid no more, others have become so.
-void Walk::update_groups() {
-  for (const Dart p : path_) {
-    if (groups_.residual[p] > 0) continue;
-    if (groups_.in_tree(p / 2)) {
-      ++counts_.splits;
-      groups_.split(p / 2);
-      for (const NodeId v : {groups_.from(p), groups_.to(p)}) {
-        if (groups_.group[groups_.node[v].group].flipped_in == instant_) dirty_.push_back(v);
-      }
-    } else if (groups_.group[groups_.group_to(p)].parent_dart == p) {
-      groups_.group[groups_.group_to(p)].parent_dart = kNoDart;
-    } else if (groups_.group[groups_.group_from(p)].parent_dart == p) {
-      groups_.group[groups_.group_from(p)].parent_dart = kNoDart;
-    }
+  for (const Dart p : used_up_) part(p);
+  for (const Dart p : links_) {
+    if (push(p, amount) == 0) cut_link(p);
   }
-  for (const Dart p : path_) {
-    if (groups_.residual[p] <= 0 || crosses(p / 2) || groups_.group_from(p) == groups_.group_to(p)) continue;
+  for (const Dart p : links_) {
+    if (!groups_.rigid(p / 2) || crosses(p / 2)) continue;
     ++counts_.merges;
     groups_.merge(p / 2);
+  }
+}
+
+/// Answers what may still pass.
+std::int64_t Walk::push(Dart p, std::int64_t amount) {
+  groups_.residual[p ^ 1] += amount;
+  return groups_.residual[p] -= amount;
+}
+
+/// A tree arc on the path was used up.
+void Walk::part(Dart p) {
+  ++counts_.splits;
+  groups_.split(p / 2);
+  for (const NodeId v : {groups_.from(p), groups_.to(p)}) {
+    if (groups_.group[groups_.node[v].group].flipped_in == instant_) dirty_.push_back(v);
+  }
+}
+
+/// An arc between groups was used up: what hung by it hangs no more.
+void Walk::cut_link(Dart p) {
+  for (const GroupId g : {groups_.group_to(p), groups_.group_from(p)}) {
+    if (groups_.group[g].parent_dart == p) groups_.group[g].parent_dart = kNoDart;
   }
 }
 

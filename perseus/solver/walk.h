@@ -92,7 +92,9 @@ class Walk {
   void flip_searched(Dart dart);
   void collect_path(Dart d);
   void augment(Dart d);
-  void update_groups();
+  std::int64_t push(Dart p, std::int64_t amount);
+  void part(Dart p);
+  void cut_link(Dart p);
   void arrive(ArcId a);
   void refresh_boundary(GroupId g);
   void refresh(ArcId a);
@@ -119,7 +121,8 @@ class Walk {
   std::uint32_t search_ = 0;
   std::vector<GroupId> met_;
   std::vector<Dart> towards_;  ///< per group
-  std::vector<Dart> path_;
+  // The path of an augmentation: its darts in groups' trees, those of them that were used up, the others.
+  std::vector<Dart> inner_, used_up_, links_;
 
   std::uint64_t work_ = 0;
   WalkCounts counts_;
