@@ -115,7 +115,11 @@ void Walk::refresh_boundary(GroupId g) {
   if (d == kNoDart) return;
   const Dart end = d;
   do {
-    if (side_of(groups_.to(d)) != group.side) refresh(d / 2);
+    if (side_of(groups_.to(d)) != group.side) {
+      refresh(d / 2);
+    } else {
+      events_.erase(d / 2);
+    }
     d = groups_.ring[d].next;
   } while (d != end);
 }

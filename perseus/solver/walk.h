@@ -110,7 +110,8 @@ class Walk {
   NodeId source_ = 0, sink_ = 0;
   Groups groups_;
   std::vector<ArcState> arc_;
-  EventQueue events_;  ///< of crossing arcs; those of arcs that came to rest are dropped when they surface
+  EventQueue
+      events_;  ///< of crossing arcs; what else is left of arcs that came to rest is dropped when it surfaces
   std::vector<Dart> open_;      ///< residual darts that may lead from S to T
   std::vector<NodeId> dirty_;   ///< a node of each group that changed sides in this instant
   std::vector<ArcId> touched_;  ///< arcs to bring up to date after this instant
