@@ -41,7 +41,7 @@ class Groups {
     Dart boundary = kNoDart;     ///< one dart of the ring of darts that leave it; some may lead back into it
     NodeId root = 0;             ///< of its tree
     std::uint32_t size = 1;      ///< nodes
-    std::uint32_t flipped_in = 0;  ///< the walk's instant in which it changed sides last
+    std::uint32_t flipped_in = 0;  ///< the walk's last instant in which nodes of it changed sides; 0: seen to
     Side side = kSourceSide;
   };
   struct Ring {

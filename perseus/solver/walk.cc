@@ -59,13 +59,19 @@ std::int64_t Walk::next_time() {
 void Walk::advance() {
   clock_ = start_time_ - next_time();
   ++counts_.instants;
-  ++instant_;
+  begin_instant();
   while (!events_.empty() && events_.front().clock == clock_) {
     const ArcId a = events_.front().arc;
     events_.erase(a);
     if (crosses(a)) arrive(a);
   }
   settle();
+}
+
+void Walk::begin_instant() {
+  if (++instant_ != 0) return;
+  instant_ = 1;
+  for (Groups::Group& g : groups_.group) g.flipped_in = 0;
 }
 
 /// A crossing arc has come to a point of its curve: its flow may change from now on.
@@ -111,6 +117,8 @@ void Walk::settle() {
 /// Brings up to date all arcs that lead from a group across the cut.
 void Walk::refresh_boundary(GroupId g) {
   Groups::Group& group = groups_.group[g];
+  if (group.flipped_in != instant_) return;  // its turn has been
+  group.flipped_in = 0;
   Dart d = group.boundary;
   if (d == kNoDart) return;
   const Dart end = d;

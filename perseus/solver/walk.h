@@ -76,6 +76,7 @@ class Walk {
     return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a));
   }
   void place(ArcId a, std::int64_t span, std::int64_t flow);
+  void begin_instant();
   void settle();
   void resolve(Dart d);
   enum class End : std::uint8_t { kNone, kTail, kHead };
@@ -106,7 +107,7 @@ class Walk {
   std::int64_t flow_value_ = 0;
   bool at_minimum_ = false;
 
-  std::uint32_t instant_ = 1;  ///< counts instants; one that comes round again costs a look at a group
+  std::uint32_t instant_ = 1;  ///< counts instants from 1
   NodeId source_ = 0, sink_ = 0;
   Groups groups_;
   std::vector<ArcState> arc_;
