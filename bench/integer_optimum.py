@@ -8,6 +8,7 @@
 Prints per target, in per cent above the flow's bound: the plan at once, the polished plan, the best assignment that
 HiGHS found and what it proved that none can go below.
 """
+
 import sys
 
 import highspy

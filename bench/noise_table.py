@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table (Markdown) and plot of noise_experiment's CSV.
 
-    build/bench/bin/noise_experiment 6 > noise.csv
-    python3 bench/noise_table.py noise.csv [plot.svg]      # the plot needs matplotlib
+build/bench/bin/noise_experiment 6 > noise.csv
+python3 bench/noise_table.py noise.csv [plot.svg]      # the plot needs matplotlib
 """
+
 import collections
 import csv
 import statistics
@@ -19,11 +20,13 @@ def read(path):
         for row in csv.DictReader(file):
             key = (float(row["time_noise"]), float(row["energy_noise"]), row["fit"])
             rows[key].append([float(row[c]) for c in COLUMNS])
-    return {key: list(zip(*values)) for key, values in sorted(rows.items())}
+    return {key: list(zip(*values, strict=True)) for key, values in sorted(rows.items())}
 
 
 def print_table(groups):
-    print("| noise on time / energy | fit | plans | slower than promised | hungrier than promised | above the true optimum |")
+    print(
+        "| noise on time / energy | fit | plans | slower than promised | hungrier than promised | above the true optimum |"
+    )
     print("|---|---|---|---|---|---|")
     for (time, energy, fit), columns in groups.items():
         cells = [f"{statistics.mean(c):.3f} / {max(c):.3f}" for c in columns]
@@ -38,10 +41,10 @@ def plot(groups, path):
 
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), sharex=True)
     titles = ("slower than promised, %", "hungrier than promised, %", "above the true optimum, %")
-    for column, (axis, title) in enumerate(zip(axes, titles)):
+    for column, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         for fit, style in (("none", "o-"), ("convex", "s--")):
             points = [(100 * key[0], statistics.mean(c[column])) for key, c in groups.items() if key[2] == fit]
-            axis.plot(*zip(*points), style, label=f"--fit {fit}")
+            axis.plot(*zip(*points, strict=True), style, label=f"--fit {fit}")
         axis.set_title(title)
         axis.set_xlabel("noise on time, %")
         axis.grid(alpha=0.3)

@@ -20,8 +20,8 @@ if(PERSEUS_DEVELOPER_MODE)
     # A designated initialiser leaves the other members at their defaults on purpose.
     -Wno-missing-field-initializers)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # GCC 12 reports impossible null dereferences inside the standard library at -O2.
-    target_compile_options(perseus_flags INTERFACE -Wno-null-dereference)
+    # GCC 12 reports impossible null dereferences (-O2) and overlaps (-O3) inside the standard library.
+    target_compile_options(perseus_flags INTERFACE -Wno-null-dereference -Wno-restrict)
   endif()
 endif()
 if(PERSEUS_SANITIZERS)

@@ -43,6 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (stored->problem.size() > kMostComputations) return 0;
   const auto frontier = perseus::solver::Frontier::from_data(stored->problem, std::move(stored->data));
   if (!frontier) return 0;
+  if (frontier->t_min() > frontier->t_star() || frontier->t_star() > frontier->t_max()) std::abort();
+  if (frontier->breakpoints().size() != frontier->breakpoint_count()) std::abort();
   for (const Seconds target :
        {frontier->t_min(), 0.5 * (frontier->t_min() + frontier->t_star()), frontier->t_max()}) {
     const auto relaxed = frontier->at(target);

@@ -27,7 +27,7 @@ std::vector<format::FrontierBreakpoint> breakpoints_of(const solver::Frontier& f
   std::vector<format::FrontierBreakpoint> corners;
   for (const solver::Breakpoint& b : frontier.breakpoints()) {
     corners.push_back({.target_time = b.time,
-                       .lower_bound = tensor * (b.cost + problem.total_blocking_power() * b.time),
+                       .lower_bound = tensor * (b.cost - b.error + problem.total_blocking_power() * b.time),
                        .marginal = tensor * (b.slope - problem.total_blocking_power())});
   }
   std::ranges::reverse(corners);

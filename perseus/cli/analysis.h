@@ -27,7 +27,7 @@ struct Analysis {
 struct AnalysisOptions {
   solver::Range solve = solver::Range::kTStar;
   solver::Range sample = solver::Range::kTStar;  ///< of the realised plans; not beyond `solve`
-  std::uint32_t points = 40;                     ///< realised plans, at least 2
+  std::uint32_t points = 40;                     ///< realised plans: 0, or at least 2
 };
 
 /// Solves the range and realises the plans. Baselines are held to T_min (EnvPipe) or may slow down to T*

@@ -31,7 +31,7 @@ double saving(const format::FrontierReport& report, Seconds target, Joules energ
 
 std::string landmarks(Seconds t_min, Seconds t_star, Seconds t_max) {
   const auto row = [&](const char* name, Seconds t, const char* meaning) {
-    const std::string slower = t == t_min ? "" : "+" + percent_text(t / t_min - 1);
+    const std::string slower = t == t_min ? std::string() : fmt::format("+{}", percent_text(t / t_min - 1));
     return fmt::format("{:<6} {:>11} s  {:>9}  {}\n", name, seconds_text(t), slower, meaning);
   };
   return row("T_min", t_min, "every computation at its fastest option") +

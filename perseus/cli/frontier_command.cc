@@ -45,7 +45,8 @@ class FrontierCommand final : public Command {
   core::Status run(const Io& io) override {
     PERSEUS_ASSIGN_OR_RETURN(const Inputs inputs, resolve_inputs(inputs_, io));
     const auto range = range_ == "tmax" ? solver::Range::kTMax : solver::Range::kTStar;
-    PERSEUS_ASSIGN_OR_RETURN(const Analysis analysis, analyse(inputs, {range, range, points_}, io));
+    PERSEUS_ASSIGN_OR_RETURN(const Analysis analysis,
+                             analyse(inputs, {range, range, all_ ? 0 : points_}, io));
     const format::FrontierReport report = make_frontier_report(inputs, analysis, all_);
     if (!out_.empty()) PERSEUS_RETURN_IF_ERROR(write_files(inputs, analysis, report));
     if (json_) {

@@ -27,6 +27,9 @@ struct InputFlags {
 /// Adds the shared flags to a command. `flags` must outlive the parsing.
 void add_input_flags(CLI::App& command, InputFlags& flags);
 
+/// Whether any of the shared flags was given.
+[[nodiscard]] bool any_given(const InputFlags& flags);
+
 /// How far the measured values lie from the fitted ones: measured / fitted - 1.
 struct FitResiduals {
   double time_rms = 0;

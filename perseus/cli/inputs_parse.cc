@@ -3,6 +3,7 @@
 // Flags with a grammar of their own, and the merging of a job file with flags.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -47,6 +48,13 @@ constexpr std::pair<std::string_view, core::Position> kPositions[] = {
 };
 
 }  // namespace
+
+bool any_given(const InputFlags& flags) {
+  const core::JobSpec& s = flags.spec;
+  return flags.job_file || flags.blocking_power || flags.p2p_lag || !flags.inserts.empty() || s.profile ||
+         s.schedule || s.schedule_file || s.microbatches || s.virtual_stages || s.group_size || s.pipeline ||
+         s.tensor || s.data || s.fit;
+}
 
 core::Status parse_blocking_power(const std::string& text, core::JobSpec& spec) {
   const core::Origin origin{"--blocking-power"};
@@ -97,8 +105,10 @@ core::Result<core::Insert> parse_insert(const std::string& text) {
   const auto colon = text.find(':', at == std::string::npos ? 0 : at);
   if (at != std::string::npos && colon != std::string::npos && at != 0) {
     const auto stage = number<std::uint32_t>(std::string_view(text).substr(at + 1, colon - at - 1));
+    std::string wanted = text.substr(colon + 1);
+    std::ranges::replace(wanted, '_', '-');  // a job file spells them so
     for (const auto& [name, position] : kPositions) {
-      if (stage && std::string_view(text).substr(colon + 1) == name) {
+      if (stage && wanted == name) {
         return core::Insert{text.substr(0, at), *stage, position};
       }
     }

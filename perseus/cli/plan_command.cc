@@ -68,6 +68,9 @@ class PlanCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const Target target,
                              resolve(question(), frontier.t_min(), frontier.t_star(), frontier.t_max()));
     PERSEUS_RETURN_IF_ERROR(check_range(frontier, target));
+    if (sync_time_s_ && target.sync_time > core::Seconds(*sync_time_s_)) {
+      io.warn({{"is below T_min: this pipeline is then the slowest, and T' is T_min", {"--sync-time"}}});
+    }
     PERSEUS_ASSIGN_OR_RETURN(core::Plan plan,
                              make_plan(frontier, target, core::Seconds(polish_s_), source.fit));
     PERSEUS_ASSIGN_OR_RETURN(const PlanSummary summary, summarise(frontier, plan));
@@ -140,8 +143,9 @@ class PlanCommand final : public Command {
   }
 
   core::Result<Source> read(const Io& /*io*/) const {
-    if (inputs_.job_file || inputs_.spec.profile) {
-      return fail(ErrorCode::kUsage, "stands for all inputs; --job and --profile exclude it", {"--frontier"});
+    if (any_given(inputs_)) {
+      return fail(ErrorCode::kUsage, "holds the whole job; no flag of the inputs goes with it",
+                  {"--frontier"});
     }
     PERSEUS_ASSIGN_OR_RETURN(const std::string bytes,
                              format::read_file(frontier_, format::kMaxFrontierBytes));

@@ -22,6 +22,9 @@ core::Status check_number(double value, double least, const char* flag, const ch
               {flag});
 }
 
+/// What core/exact_time.h and plan files hold: 2^44 s, rounded down.
+constexpr Seconds kLongestSync{1.6e13};
+
 core::Result<Target> self_timed(Seconds wanted, Seconds t_min, Seconds t_star, const char* flag) {
   if (wanted < t_min) {
     return fail(
@@ -57,6 +60,11 @@ core::Result<Target> resolve(const Question& q, Seconds t_min, Seconds t_star, S
   } else {
     PERSEUS_RETURN_IF_ERROR(check_number(q.sync_time->value(), 0, "--sync-time", " s"));
     sync = *q.sync_time;
+  }
+  if (sync > kLongestSync) {
+    return fail(ErrorCode::kUsage,
+                fmt::format("T' is {} s; the limit is {} s", sync.value(), kLongestSync.value()),
+                {q.straggler_factor ? "--straggler" : "--sync-time"});
   }
   sync = std::max(sync, t_min);
   return Target{std::min(sync, std::max(t_max, t_min)), sync};

@@ -17,7 +17,9 @@ namespace perseus::format {
 /// UTF-8 escaped, cut after 60 bytes (assumed: enough to recognise a value, short enough for one line).
 [[nodiscard]] std::string quoted(std::string_view text);
 /// The same; without it a std::string would find std::quoted where <iomanip> is included.
-[[nodiscard]] inline std::string quoted(const std::string& text) { return quoted(std::string_view(text)); }
+[[nodiscard]] inline std::string quoted(const std::string& text) {
+  return quoted(std::string_view(text));
+}
 
 /// Appends `text` as a JSON string with its quotes. `text` must be UTF-8.
 void append_json_string(std::string& out, std::string_view text);

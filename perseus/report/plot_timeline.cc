@@ -185,10 +185,10 @@ class TimelinePlot {
     std::vector<core::Kind> kinds;
     for (ComputationId i = 0; i < problem_.size(); ++i) {
       const core::Kind kind = problem_.pipeline().computation(i).kind;
-      if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
+      if (std::ranges::find(kinds, kind) != kinds.end()) continue;
+      kinds.insert(std::ranges::upper_bound(kinds, share_of_row(kind), {}, share_of_row), kind);
     }
     if (kinds.size() < 2) return {};
-    std::ranges::stable_sort(kinds, {}, share_of_row);
     std::string text;
     for (const core::Kind kind : kinds)
       text += fmt::format("{}{}", text.empty() ? "" : ", ", kind_name(kind));

@@ -291,7 +291,11 @@ Contracted Contraction::finish() && {
       if (--waits[head] == 0) order.push_back(head);
     }
   }
-  std::ranges::stable_sort(order, {}, [&](std::uint32_t v) { return time[v]; });
+  // Events at one time stay in topological order. (Not std::stable_sort: libstdc++ 12's uses what clang calls
+  // deprecated.)
+  std::vector<std::size_t> rank(events);
+  for (std::size_t place = 0; place < order.size(); ++place) rank[order[place]] = place;
+  std::ranges::sort(order, {}, [&](std::uint32_t v) { return std::pair(time[v], rank[v]); });
 
   Contracted result;
   Network& network = result.network;
@@ -308,7 +312,7 @@ Contracted Contraction::finish() && {
   const auto ends = [&](ArcId a) {
     return std::pair(expansion_.node_[arcs_[a].tail], expansion_.node_[arcs_[a].head]);
   };
-  std::ranges::stable_sort(live, {}, ends);
+  std::ranges::sort(live, {}, [&](ArcId a) { return std::pair(ends(a), a); });
   std::vector<CurveId> renamed(curves_.count(), curves_.count());
   for (const ArcId a : live) {
     CurveId& curve = renamed[arcs_[a].curve];

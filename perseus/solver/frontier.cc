@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
+#include <limits>
 #include <utility>
 
 #include "perseus/solver/network.h"
@@ -69,6 +71,15 @@ Optimum above_star(const Network& network, Optimum slowest, std::int64_t blockin
   if (!refined) return slowest;
   Walk walk(network, *refined);
   return walk.slope() <= blocking && !walk.at_minimum() ? walk.optimum_at(walk.time()) : slowest;
+}
+
+/// T_min in ticks.
+std::int64_t fastest_time(const Network& network) {
+  std::vector<std::int64_t> time(network.nodes, 0);
+  for (const Arc& a : network.arcs) {
+    time[a.head] = std::max(time[a.head], time[a.tail] + network.curves.fastest(a.curve));
+  }
+  return time[network.sink];
 }
 
 /// Walks and records.
@@ -140,17 +151,8 @@ class Recorder {
 
   void report(Walk& walk) const {
     const auto t_max = static_cast<double>(data_.t_max);
-    const auto t_min = static_cast<double>(fastest_time());
+    const auto t_min = static_cast<double>(fastest_time(prepared_.contracted.network));
     options_.progress((t_max - static_cast<double>(walk.time())) / (t_max - t_min), "walking the frontier");
-  }
-
-  [[nodiscard]] std::int64_t fastest_time() const {
-    const Network& network = prepared_.contracted.network;
-    std::vector<std::int64_t> time(network.nodes, 0);
-    for (const Arc& a : network.arcs) {
-      time[a.head] = std::max(time[a.head], time[a.tail] + network.curves.fastest(a.curve));
-    }
-    return time[network.sink];
   }
 
   const Prepared& prepared_;
@@ -180,6 +182,55 @@ core::Result<Relaxed> expand(const Prepared& prepared, const Optimum& optimum, S
                  std::move(detail.certificate)};
 }
 
+/// The least double that is not below `ticks`.
+Seconds ceil_seconds(std::int64_t ticks, std::int32_t exponent) {
+  auto nearest = static_cast<double>(ticks);
+  if (static_cast<Int128>(nearest) < ticks) {
+    nearest = std::nextafter(nearest, std::numeric_limits<double>::infinity());
+  }
+  return Seconds(std::ldexp(nearest, exponent));
+}
+
+/// What is wrong with stored corners: each end, and T*, where they must be, and convex between. Empty:
+/// nothing.
+std::string check_corners(const Prepared& prepared, const FrontierData& data) {
+  const auto falls = [](const auto& a, const auto& b) { return a.time > b.time && a.slope <= b.slope; };
+  for (std::size_t i = 0; i + 1 < data.corners.size(); ++i) {
+    if (!falls(data.corners[i], data.corners[i + 1])) return "its corners are not convex";
+  }
+  const Network& network = prepared.contracted.network;
+  if (data.corners.back().time != fastest_time(network)) return "its last corner is not at T_min";
+  if (data.t_max != slowest_optimum(network).node_time[network.sink]) return "its T_max is another";
+  if (data.corners.front().time != (data.to_t_max ? data.t_max : data.t_star)) {
+    return "its first corner is not where its range begins";
+  }
+  const auto star = std::ranges::find_if(data.corners, [&](const FrontierData::Corner& corner) {
+    return corner.slope > prepared.scaled.total_blocking;
+  });
+  if (data.t_star != (star != data.corners.end() ? *star : data.corners.back()).time) {
+    return "its T* is not where the slope passes the blocking power";
+  }
+  return {};
+}
+
+Int128 flow_value(const Network& network, const FrontierData::Checkpoint& checkpoint) {
+  Int128 value = 0;
+  for (ArcId a = 0; a < network.arcs.size(); ++a) {
+    if (network.arcs[a].tail == network.source) value += checkpoint.arc_flow[a];
+  }
+  return value;
+}
+
+/// Whether `slope` can be that of C at `time`: between those on both sides of it.
+bool slope_fits(const std::vector<FrontierData::Corner>& corners, std::int64_t time, Int128 slope) {
+  const auto below =
+      std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time >= time; });
+  const auto at =
+      std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time > time; });
+  const std::int64_t least = at == corners.begin() ? 0 : std::prev(at)->slope;
+  return slope >= least && (below == corners.begin() || slope <= std::prev(below)->slope);
+}
+
 std::unexpected<core::Error> too_fast(Seconds target, core::ExactTime least) {
   return core::fail(ErrorCode::kInfeasible,
                     fmt::format("target time {} s is below the least iteration time {} s", target.value(),
@@ -192,10 +243,14 @@ bool feasible(Seconds target, core::ExactTime least) {
   return target >= Seconds(0) && core::ExactTime(std::min(target, kLongest)) >= least;
 }
 
-/// A target in ticks, rounded down, no slower than `slowest`.
-std::int64_t to_ticks(Seconds target, std::int32_t exponent, std::int64_t slowest) {
-  const double ticks = std::floor(std::ldexp(target.value(), -exponent));
-  return ticks >= static_cast<double>(slowest) ? slowest : static_cast<std::int64_t>(ticks);
+/// A target in ticks, rounded down. Landmarks are asked for by the double that stands for them
+/// (ceil_seconds), which is not the whole number of ticks itself, and mean that very tick: a tick beside it,
+/// T* would lose its vertex.
+std::int64_t to_ticks(Seconds target, std::int32_t exponent, std::initializer_list<std::int64_t> landmarks) {
+  for (const std::int64_t landmark : landmarks) {
+    if (target == ceil_seconds(landmark, exponent)) return landmark;
+  }
+  return static_cast<std::int64_t>(std::floor(std::ldexp(target.value(), -exponent)));
 }
 
 /// Walks on until no instant is left between the walk and `time`, and answers the optimum there. A time below
@@ -229,10 +284,8 @@ core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::F
     return refuse("its units are others");
   }
   if (data.corners.empty() || data.checkpoints.empty()) return refuse("it is empty");
-  const auto falls = [](const auto& a, const auto& b) { return a.time > b.time && a.slope <= b.slope; };
-  for (std::size_t i = 0; i + 1 < data.corners.size(); ++i) {
-    if (!falls(data.corners[i], data.corners[i + 1])) return refuse("its corners are not convex");
-  }
+  const std::string wrong_corner = check_corners(prepared, data);
+  if (!wrong_corner.empty()) return refuse(wrong_corner);
   const Network& network = prepared.contracted.network;
   std::int64_t above = std::int64_t{1} << 62;
   for (const FrontierData::Checkpoint& c : data.checkpoints) {
@@ -240,6 +293,9 @@ core::Result<Frontier> Frontier::from_data(const core::Problem& problem, core::F
     if (!wrong.empty()) return refuse("in a checkpoint " + wrong);
     if (c.node_time[network.sink] >= above) return refuse("its checkpoints are out of order");
     above = c.node_time[network.sink];
+    if (!slope_fits(data.corners, above, flow_value(network, c))) {
+      return refuse("a checkpoint's flow is not the slope of its corners");
+    }
   }
   if (data.checkpoints.front().node_time[network.sink] < data.corners.front().time) {
     return refuse("its checkpoints do not cover its range");
@@ -255,10 +311,10 @@ Seconds Frontier::t_min() const {
   return state_->exact_t_min.ceil_seconds();
 }
 Seconds Frontier::t_star() const {
-  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_star));
+  return std::max(t_min(), ceil_seconds(state_->data.t_star, state_->data.time_exponent));
 }
 Seconds Frontier::t_max() const {
-  return std::max(t_min(), state_->prepared.scaled.seconds(state_->data.t_max));
+  return std::max(t_min(), ceil_seconds(state_->data.t_max, state_->data.time_exponent));
 }
 Range Frontier::range() const {
   return state_->data.to_t_max ? Range::kTMax : Range::kTStar;
@@ -279,14 +335,24 @@ std::vector<Breakpoint> Frontier::breakpoints() const {
   Int128 cost = 0;
   for (const Arc& a : network.arcs)
     cost += network.curves.cost(a.curve, first.node_time[a.head] - first.node_time[a.tail]);
+  // Landmarks by the doubles that stand for them everywhere.
+  const auto corner_time = [&](std::int64_t ticks) {
+    if (ticks == corners.back().time) return t_min();
+    if (ticks == state_->data.t_star) return t_star();
+    return ticks == state_->data.t_max ? t_max() : p.scaled.seconds(ticks);
+  };
   std::vector<Breakpoint> all;
   all.reserve(corners.size());
   for (std::size_t i = 0; i < corners.size(); ++i) {
     if (i > 0) cost += Int128{corners[i - 1].slope} * (corners[i - 1].time - corners[i].time);
     const double above_least =
         std::ldexp(static_cast<double>(cost), p.scaled.time_exponent + p.scaled.power_exponent);
-    all.push_back({p.scaled.seconds(corners[i].time), p.scaled.watts(corners[i].slope),
-                   p.scaled.least_cost + core::Joules(above_least)});
+    const core::Joules total = p.scaled.least_cost + core::Joules(above_least);
+    const core::Watts slope = p.scaled.watts(corners[i].slope);
+    const Seconds time = corner_time(corners[i].time);
+    const double share = std::ldexp(static_cast<double>(p.problem.size()), -59) + 0x1p-44;
+    const double magnitude = std::abs(p.scaled.least_cost.value()) + above_least + (slope * time).value();
+    all.push_back({time, slope, total, core::Joules(share * magnitude)});
   }
   return all;
 }
@@ -295,8 +361,10 @@ core::Result<Relaxed> Frontier::at(Seconds target) const {
   if (!feasible(target, state_->exact_t_min)) return too_fast(target, state_->exact_t_min);
   const Network& network = state_->prepared.contracted.network;
   const FrontierData& data = state_->data;
-  const std::int64_t time =
-      std::max(to_ticks(target, data.time_exponent, data.corners.front().time), data.corners.back().time);
+  const std::int64_t slowest = data.corners.front().time;
+  target = std::min(target, std::max(t_min(), ceil_seconds(slowest, data.time_exponent)));
+  const std::int64_t wanted = to_ticks(target, data.time_exponent, {slowest, data.t_star});
+  const std::int64_t time = std::clamp(wanted, data.corners.back().time, slowest);
   const auto below = std::ranges::partition_point(
       data.checkpoints, [&](const auto& c) { return c.node_time[network.sink] >= time; });
   Walk walk(network, from_checkpoint(*std::prev(below)));
@@ -314,13 +382,15 @@ core::Result<std::vector<Relaxed>> sample(const core::Problem& problem, std::spa
   std::vector<Relaxed> all;
   for (const Seconds target : targets) {
     if (!feasible(target, least)) return too_fast(target, least);
-    if (!all.empty() && target > all.back().target) {
+    if (!all.empty() && target > targets[all.size() - 1]) {
       return core::fail(ErrorCode::kInvalidInput,
                         fmt::format("target time {} s follows {} s; targets are asked for from slow to fast",
-                                    target.value(), all.back().target.value()));
+                                    target.value(), targets[all.size() - 1].value()));
     }
-    const std::int64_t time = to_ticks(target, prepared.scaled.time_exponent, t_max);
-    PERSEUS_ASSIGN_OR_RETURN(Relaxed relaxed, expand(prepared, walk_to(walk, time), target));
+    const std::int32_t exponent = prepared.scaled.time_exponent;
+    const Seconds within = std::min(target, std::max(least.ceil_seconds(), ceil_seconds(t_max, exponent)));
+    const std::int64_t time = std::min(t_max, to_ticks(within, exponent, {t_max}));
+    PERSEUS_ASSIGN_OR_RETURN(Relaxed relaxed, expand(prepared, walk_to(walk, time), within));
     all.push_back(std::move(relaxed));
     if (progress)
       progress(static_cast<double>(all.size()) / static_cast<double>(targets.size()),

@@ -40,8 +40,8 @@ struct SolveOptions {
 /// it. Option times are rounded up to ticks, so a duration that holds an option in ticks holds it in truth;
 /// the longest path of n computations may therefore exceed a target at T_min by up to n ticks.
 struct Relaxed {
-  core::Seconds target;                ///< the iteration time asked for
-  std::int32_t tick_exponent = 0;      ///< durations are in ticks of 2^tick_exponent s
+  core::Seconds target;            ///< the iteration time asked for, or the range's slowest if that is less
+  std::int32_t tick_exponent = 0;  ///< durations are in ticks of 2^tick_exponent s
   std::vector<std::int64_t> duration;  ///< d_i per computation: it may take so long; size = problem size
   core::Certificate certificate;       ///< an optimal flow at `target`
 };
@@ -50,7 +50,10 @@ struct Relaxed {
 struct Breakpoint {
   core::Seconds time;  ///< T
   core::Watts slope;   ///< -dC/dT just below T, per GPU; grows as T falls (at T_min: just above it)
-  core::Joules cost;   ///< C(T) of the solver's scaled profile, per GPU; guidance, not a bound
+  core::Joules cost;   ///< C(T) of the solver's scaled profile, per GPU
+  /// C(T) of the profile as written is at least cost - error: scaling (a tick for each of n computations on a
+  /// path, at the slope; a tick is below 2^-59 of the makespan) and the rounding of sums.
+  core::Joules error;
 };
 
 /// The complete frontier in compact form. Immutable; cheap to copy; thread-safe to read.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "tests/support/property.h"
@@ -266,7 +267,7 @@ TEST(Sample, EqualsTheCompleteFrontierAtEveryTarget) {
         for (std::size_t i = 0; i < targets.size(); ++i) {
           const auto complete = frontier.at(targets[i]).value();
           const Relaxed& point = (*sampled)[i];
-          RC_ASSERT(point.target == targets[i]);
+          RC_ASSERT(point.target == std::min(targets[i], frontier.t_max()));
           RC_ASSERT(conservation_fault(problem, point.certificate) == "");
           const long double scale = std::abs(total_cost(problem, complete)) + 1e-9L;
           const long double bounded = std::min(targets[i], frontier.t_max()).value();
@@ -433,6 +434,15 @@ TEST(Frontier, StoredStatesThatAreNoOptimaAreRefused) {
   EXPECT_THAT(message([](auto& d) { d.corners.clear(); }), HasSubstr("it is empty"));
   EXPECT_THAT(message([](auto& d) { std::swap(d.corners[0], d.corners[1]); }),
               HasSubstr("corners are not convex"));
+  EXPECT_THAT(message([](auto& d) { --d.corners.back().time; }), HasSubstr("last corner is not at T_min"));
+  EXPECT_THAT(message([](auto& d) { d.corners.back().time = std::numeric_limits<std::int64_t>::min(); }),
+              HasSubstr("last corner is not at T_min"));
+  EXPECT_THAT(message([](auto& d) { ++d.t_max; }), HasSubstr("its T_max is another"));
+  EXPECT_THAT(message([](auto& d) { --d.t_star; }), HasSubstr("its T* is not where the slope"));
+  EXPECT_THAT(message([](auto& d) { ++d.corners.front().time; }), HasSubstr("not where its range begins"));
+  EXPECT_THAT(message([](auto& d) { d.to_t_max = false; }), HasSubstr("not where its range begins"));
+  EXPECT_THAT(message([](auto& d) { --d.corners.front().slope; }),
+              HasSubstr("a checkpoint's flow is not the slope"));
   EXPECT_THAT(message([](auto& d) { d.checkpoints[0].arc_flow.pop_back(); }), HasSubstr("another size"));
   EXPECT_THAT(message([](auto& d) { d.checkpoints[0].arc_flow[0] = -1; }), HasSubstr("arc 0 carries a flow"));
   EXPECT_THAT(message([](auto& d) { d.checkpoints[0].node_time[1] = 0; }),

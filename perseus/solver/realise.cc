@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -111,6 +112,12 @@ Rungs first_answer(const FlatProblem& flat, internal::Beam& beam) {
   return rungs;
 }
 
+/// energy / bound - 1. A bound of 0 leaves no gap to energy 0 and an unlimited one to any other.
+double gap_between(core::Joules energy, core::Joules bound) {
+  if (bound > core::Joules(0)) return energy / bound - 1;
+  return energy > core::Joules(0) ? std::numeric_limits<double>::infinity() : 0;
+}
+
 /// Fills in what the choice promises.
 core::Plan make_plan(const core::Problem& problem, const FlatProblem& flat, const Rungs& rungs,
                      const Relaxed& relaxed, const RealiseOptions& options) {
@@ -122,7 +129,7 @@ core::Plan make_plan(const core::Problem& problem, const FlatProblem& flat, cons
   plan.time = internal::exact_makespan(flat, rungs).ceil_seconds();
   plan.energy = core::pipeline_energy(problem, plan.choice, plan.sync_time.value_or(plan.time));
   plan.lower_bound = internal::proven_energy(problem, relaxed.certificate, relaxed.target, options.sync_time);
-  plan.gap = plan.lower_bound > core::Joules(0) ? plan.energy / plan.lower_bound - 1 : 0;
+  plan.gap = gap_between(plan.energy, plan.lower_bound);
   plan.certificate = relaxed.certificate;
   return plan;
 }

@@ -10,7 +10,8 @@ int main() {
   std::string page =
       "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
       "# Errors\n\n"
-      "Generated from `core::error_table()` (`perseus/core/result.cc`) by `error_table_doc`; a test compares the two.\n"
+      "Generated from `core::error_table()` (`perseus/core/result.cc`) by `error_table_doc`; a test compares "
+      "the two.\n"
       "A message names the value, the limit and the origin: `source:line:column: message`.\n\n"
       "| code | exit code | meaning |\n|---|---|---|\n";
   for (const perseus::core::ErrorInfo& row : perseus::core::error_table()) {

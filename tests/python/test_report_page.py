@@ -422,7 +422,9 @@ def test_trace_keeps_computations_of_a_rank_apart(sample):
 def test_the_command_writes_a_page_that_opens(open_page, perseus, tmp_path):
     profile, page_path = tmp_path / "profile.csv", tmp_path / "report.html"
     job = ["--pp", "4", "--tp", "8"]
-    perseus("synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", *job, "--microbatch-size", "1", "-o", profile)
+    perseus(
+        "synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", *job, "--microbatch-size", "1", "-o", profile
+    )
     problem = ["--profile", profile, *job, "--microbatches", "8", "--schedule", "1f1b", "--blocking-power", "85"]
     perseus("report", *problem, "-o", page_path)
     page = open_page(page_path)

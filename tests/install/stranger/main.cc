@@ -14,7 +14,8 @@ using namespace perseus;
 core::Status plan(const char* path) {
   PERSEUS_ASSIGN_OR_RETURN(auto bytes, format::read_file(path, format::kMaxProfileBytes));
   PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_profile_csv(bytes, path));
-  PERSEUS_ASSIGN_OR_RETURN(auto order, schedule::generate({.name = "1f1b", .pipeline = 2, .microbatches = 2}));
+  PERSEUS_ASSIGN_OR_RETURN(auto order,
+                           schedule::generate({.name = "1f1b", .pipeline = 2, .microbatches = 2}));
   PERSEUS_ASSIGN_OR_RETURN(auto pipeline, core::Pipeline::build(std::move(order)));
 
   core::ProblemInputs inputs;
