@@ -11,6 +11,9 @@ namespace {
 constexpr float kNever = 1e30F;  ///< cost of what is not allowed, J; sums of it stay finite
 /// Cost of a whole grid of delay, as a share of the noise: too little to change a rung (assumed).
 constexpr float kSlope = 0.01F;
+/// Work beside that on the grid: per arc, and per event of the forest, in cells and rows of it (assumed).
+constexpr std::uint64_t kArcCells = 64;
+constexpr int kEventRows = 2;
 constexpr float kQuietSlope = 1e-4F;  ///< stands in for the noise where there is none, J
 
 Ticks ceil_divide(Ticks a, Ticks b) {  // b > 0
@@ -207,6 +210,7 @@ void ForestSearch::sweep(Ticks step, double noise) {
   for (std::uint32_t a = 0; a < graph_.arcs().size(); ++a) build_stairs(a);
   choose_forest();
   order_trees();
+  work_ += kArcCells * graph_.arcs().size() + std::uint64_t{kEventRows * kGrid} * order_.size();
   for (std::size_t k = order_.size(); k-- > 0;) finish(order_[k]);
   backtrack();
 }

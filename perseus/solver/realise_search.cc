@@ -94,8 +94,8 @@ constexpr std::array kStages = {Stage{8, 6, 0.1}, Stage{32, 6, 0.05}, Stage{64, 
 /// Most memory of the beam's record, entries of 8 bytes.
 constexpr std::uint64_t kMostTrace = std::uint64_t{1} << 24;
 
-/// Units of 16 cells of a forest's grid, with all else that a sweep does (bench/realise_gap: 8 ns).
-constexpr std::uint64_t kCellUnits = 8;
+/// Units of 16 cells of a forest's grid, with all else that a sweep does (bench/realise_gap: 6 ns).
+constexpr std::uint64_t kCellUnits = 6;
 /// Most events: each takes 1 KiB in a forest search.
 constexpr std::uint32_t kMostEvents = std::uint32_t{1} << 18;
 /// Grid points per clock step: 256 points then span two clock steps either way. Half as many lose more by
