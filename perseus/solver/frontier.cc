@@ -22,7 +22,7 @@ using core::FrontierData;
 using core::Seconds;
 
 /// Work between two checkpoints (Walk::work): about 0.3 ms on the reference machine of bench/.
-constexpr std::uint64_t kCheckpointWork = 30'000;
+constexpr std::uint64_t kCheckpointWork = 60'000;
 /// Numbers that all checkpoints together may hold; beyond it every second one is dropped and the spacing
 /// doubles.
 constexpr std::size_t kCheckpointNumbers = std::size_t{8} << 20;
