@@ -53,7 +53,7 @@ Optimum from_checkpoint(const FrontierData::Checkpoint& c) {
 constexpr std::size_t kSmallNetwork = 50;
 /// The simpler profile has every sixth point, and is walked until its slope has come to this share of that at
 /// T*: true slopes are up to 8 % higher at the same time. Measured on bench/support/synthetic, 4 x 8 to
-/// 16 x 128; steps 4 to 8 take within a third of the least time.
+/// 16 x 128, where steps 4 to 8 differ by less than half.
 constexpr std::uint32_t kCoarseStep = 6;
 constexpr double kCoarseShare = 0.88;
 
