@@ -3,14 +3,15 @@
 // Internal to solver/: which arc reaches a point of its curve next.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 namespace perseus::solver {
 
-/// At most one event per arc, the earliest first; an arc's event can be moved. A binary heap that knows where
-/// each arc is.
+/// At most one event per arc, the earliest first; an arc's event can be moved. A heap that knows where each
+/// arc is, with four children to a place: they fill one cache line.
 class EventQueue {
  public:
   struct Event {
@@ -47,19 +48,28 @@ class EventQueue {
 
  private:
   static constexpr std::uint32_t kNowhere = 0xffffffff;
+  static constexpr std::uint32_t kChildren = 4;
 
   /// Puts an event where it belongs, starting from a free place.
   void settle(std::uint32_t at, Event event) {
-    while (at > 0 && event.clock < heap_[(at - 1) / 2].clock) {
-      put(at, heap_[(at - 1) / 2]);
-      at = (at - 1) / 2;
+    while (at > 0) {
+      const std::uint32_t parent = (at - 1) / kChildren;
+      if (event.clock >= heap_[parent].clock) break;
+      put(at, heap_[parent]);
+      at = parent;
     }
     const auto size = static_cast<std::uint32_t>(heap_.size());
-    for (std::uint32_t child = 2 * at + 1; child < size; child = 2 * at + 1) {
-      if (child + 1 < size && heap_[child + 1].clock < heap_[child].clock) ++child;
-      if (event.clock <= heap_[child].clock) break;
-      put(at, heap_[child]);
-      at = child;
+    for (std::uint32_t child = kChildren * at + 1; child < size; child = kChildren * at + 1) {
+      const std::uint32_t end = std::min(child + kChildren, size);
+      std::uint32_t least = child;
+      std::int64_t clock = heap_[child].clock;
+      for (++child; child < end; ++child) {
+        least = heap_[child].clock < clock ? child : least;
+        clock = std::min(clock, heap_[child].clock);
+      }
+      if (event.clock <= clock) break;
+      put(at, heap_[least]);
+      at = least;
     }
     put(at, event);
   }

@@ -139,6 +139,7 @@ void Groups::relabel(GroupId gone, GroupId kept) {
   }
   work_ += small.size;
   large.size += small.size;
+  large.flipped_in = std::max(large.flipped_in, small.flipped_in);
   if (small.boundary == kNoDart) return;
   if (large.boundary == kNoDart) {
     large.boundary = small.boundary;

@@ -41,7 +41,7 @@ class Groups {
     Dart boundary = kNoDart;     ///< one dart of the ring of darts that leave it; some may lead back into it
     NodeId root = 0;             ///< of its tree
     std::uint32_t size = 1;      ///< nodes
-    std::uint32_t flipped_in = 0;  ///< the walk's instant in which it changed sides last
+    std::uint32_t flipped_in = 0;  ///< the walk's last instant in which nodes of it changed sides; 0: seen to
     Side side = kSourceSide;
   };
   struct Ring {
@@ -59,10 +59,6 @@ class Groups {
   /// The other group of a search tree's dart of group g.
   [[nodiscard]] GroupId parent(const Group& g) const {
     return g.side == kSourceSide ? group_from(g.parent_dart) : group_to(g.parent_dart);
-  }
-  /// Whether the arc belongs to its group's tree.
-  [[nodiscard]] bool in_tree(ArcId a) const {
-    return node[from(2 * a)].up == 2 * a || node[to(2 * a)].up == 2 * a + 1;
   }
 
   /// Joins the two groups of a rigid arc on one side. Nothing happens if they are one already.

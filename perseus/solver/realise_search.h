@@ -27,9 +27,9 @@ struct Budget {
 /// Keeps what costs less, until no exchange does or the budget is spent.
 void exchange(const FlatProblem& flat, LongestPaths& paths, Budget& budget);
 
-/// Improves `rungs` within the budget; never worsens objective(). More budget never gives a worse result: the
-/// same searches run in the same order, only later ones are reached, and an unfinished one counts for
-/// nothing.
+/// Improves `rungs`, which must end by the target in ticks, within the budget: exchanges, wider beams, then
+/// forests. Never worsens objective(). More budget never gives a worse result: the same choices are looked at
+/// in the same order, only later ones are reached.
 void polish(const FlatProblem& flat, Beam& beam, Rungs& rungs, Budget budget);
 
 }  // namespace perseus::solver::internal

@@ -86,7 +86,7 @@ void compare_with_brute_force(const ProblemRecipe& recipe, Tally& tally) {
       const auto least = tests::least_energy(problem, all, target, sync);
       RC_ASSERT(least.has_value());
       const auto plan =
-          value_or_throw(realise(problem, relaxed, {.sync_time = sync, .polish = Seconds(0.01)}));
+          value_or_throw(realise(problem, relaxed, {.sync_time = sync, .polish = Seconds(0.001)}));
       const double rounding = 1e-12 * std::max(least->value(), 1e-300);
       RC_ASSERT(plan.lower_bound.value() <= least->value() + rounding);
       RC_ASSERT(plan.energy.value() >= least->value() - rounding);

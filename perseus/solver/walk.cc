@@ -59,13 +59,19 @@ std::int64_t Walk::next_time() {
 void Walk::advance() {
   clock_ = start_time_ - next_time();
   ++counts_.instants;
-  ++instant_;
+  begin_instant();
   while (!events_.empty() && events_.front().clock == clock_) {
     const ArcId a = events_.front().arc;
     events_.erase(a);
     if (crosses(a)) arrive(a);
   }
   settle();
+}
+
+void Walk::begin_instant() {
+  if (++instant_ != 0) return;
+  instant_ = 1;
+  for (Groups::Group& g : groups_.group) g.flipped_in = 0;
 }
 
 /// A crossing arc has come to a point of its curve: its flow may change from now on.
@@ -111,11 +117,17 @@ void Walk::settle() {
 /// Brings up to date all arcs that lead from a group across the cut.
 void Walk::refresh_boundary(GroupId g) {
   Groups::Group& group = groups_.group[g];
+  if (group.flipped_in != instant_) return;  // its turn has been
+  group.flipped_in = 0;
   Dart d = group.boundary;
   if (d == kNoDart) return;
   const Dart end = d;
   do {
-    if (side_of(groups_.to(d)) != group.side) refresh(d / 2);
+    if (side_of(groups_.to(d)) != group.side) {
+      refresh(d / 2);
+    } else {
+      events_.erase(d / 2);
+    }
     d = groups_.ring[d].next;
   } while (d != end);
 }
@@ -144,13 +156,43 @@ void Walk::refresh(ArcId a) {
 }
 
 void Walk::resolve(Dart d) {
-  if (!find_root<kSourceSide>(groups_.group_from(d))) {
-    flip_searched<kSourceSide>(d);
-  } else if (!find_root<kSinkSide>(groups_.group_to(d))) {
-    flip_searched<kSinkSide>(d);
-  } else {
-    augment(d);
+  while (true) {
+    switch (loose_end(d)) {
+      case End::kTail:
+        if (search<kSourceSide>(groups_.group_from(d))) break;
+        flip_searched<kSourceSide>(d);
+        return;
+      case End::kHead:
+        if (search<kSinkSide>(groups_.group_to(d))) break;
+        flip_searched<kSinkSide>(d);
+        return;
+      case End::kNone:
+        augment(d);
+        return;
+    }
   }
+}
+
+/// The end of d from which parents do not lead to its side's root. Most events cut one end off close by while
+/// the other one's way is as long as the pipeline: both are climbed in turns.
+Walk::End Walk::loose_end(Dart d) const {
+  const GroupId source = root<kSourceSide>();
+  const GroupId sink = root<kSinkSide>();
+  GroupId tail = groups_.group_from(d);
+  GroupId head = groups_.group_to(d);
+  while (tail != source || head != sink) {
+    if (tail != source) {
+      const Dart up = groups_.group[tail].parent_dart;
+      if (up == kNoDart) return End::kTail;
+      tail = groups_.group_from(up);
+    }
+    if (head != sink) {
+      const Dart up = groups_.group[head].parent_dart;
+      if (up == kNoDart) return End::kHead;
+      head = groups_.group_to(up);
+    }
+  }
+  return End::kNone;
 }
 
 /// Follows parents from g. True if they lead to the root; else all groups passed have been added to met_.
@@ -186,11 +228,7 @@ void Walk::adopt(GroupId w, Dart dart, GroupId until) {
 /// afterwards; if not, met_ holds every group of the side that has a residual path to g (source side) or from
 /// g (sink side), and no other group has one of them as its parent.
 template <Side side>
-bool Walk::find_root(GroupId start) {
-  GroupId g = start;
-  while (groups_.group[g].parent_dart != kNoDart) g = groups_.parent(groups_.group[g]);
-  if (g == root<side>()) return true;
-
+bool Walk::search(GroupId start) {
   ++counts_.searches;
   ++search_;
   met_.clear();
@@ -249,70 +287,79 @@ void Walk::flip_searched(Dart dart) {
   }
 }
 
-/// The residual path of nodes from the source over d to the sink: along the search trees from group to group,
-/// along each group's own tree inside it.
+/// The residual path from the source over d to the sink: along the search trees from group to group (links_),
+/// along each group's own tree inside it (inner_).
 void Walk::collect_path(Dart d) {
-  path_.clear();
+  inner_.clear();
+  links_.assign(1, d);
   NodeId exit = groups_.from(d);
   for (GroupId g = groups_.node[exit].group; g != root<kSourceSide>();) {
     const Dart in = groups_.group[g].parent_dart;
-    groups_.append_path(groups_.to(in), exit, path_);
-    path_.push_back(in);
+    groups_.append_path(groups_.to(in), exit, inner_);
+    links_.push_back(in);
     exit = groups_.from(in);
     g = groups_.node[exit].group;
   }
-  groups_.append_path(source_, exit, path_);
-  path_.push_back(d);
+  groups_.append_path(source_, exit, inner_);
   NodeId entry = groups_.to(d);
   for (GroupId g = groups_.node[entry].group; g != root<kSinkSide>();) {
     const Dart out = groups_.group[g].parent_dart;
-    groups_.append_path(entry, groups_.from(out), path_);
-    path_.push_back(out);
+    groups_.append_path(entry, groups_.from(out), inner_);
+    links_.push_back(out);
     entry = groups_.to(out);
     g = groups_.node[entry].group;
   }
-  groups_.append_path(entry, sink_, path_);
+  groups_.append_path(entry, sink_, inner_);
 }
 
 void Walk::augment(Dart d) {
   ++counts_.augmentations;
   collect_path(d);
   std::int64_t amount = kUnlimited;
-  for (const Dart p : path_) amount = std::min(amount, groups_.residual[p]);
-  counts_.path_darts += path_.size();
-  work_ += path_.size();
+  for (const Dart p : inner_) amount = std::min(amount, groups_.residual[p]);
+  for (const Dart p : links_) amount = std::min(amount, groups_.residual[p]);
+  const std::size_t length = inner_.size() + links_.size();
+  counts_.path_darts += length;
+  work_ += length;
   if (amount >= kFlowLimit) {
     at_minimum_ = true;
     return;
   }
   flow_value_ += amount;
-  for (const Dart p : path_) {
-    groups_.residual[p] -= amount;
-    groups_.residual[p ^ 1] += amount;
+  used_up_.clear();
+  for (const Dart p : inner_) {
+    if (push(p, amount) == 0) used_up_.push_back(p);
   }
-  update_groups();
-}
-
-/// The path's arcs have changed: those that were used up are rigid no more, others have become so.
-void Walk::update_groups() {
-  for (const Dart p : path_) {
-    if (groups_.residual[p] > 0) continue;
-    if (groups_.in_tree(p / 2)) {
-      ++counts_.splits;
-      groups_.split(p / 2);
-      for (const NodeId v : {groups_.from(p), groups_.to(p)}) {
-        if (groups_.group[groups_.node[v].group].flipped_in == instant_) dirty_.push_back(v);
-      }
-    } else if (groups_.group[groups_.group_to(p)].parent_dart == p) {
-      groups_.group[groups_.group_to(p)].parent_dart = kNoDart;
-    } else if (groups_.group[groups_.group_from(p)].parent_dart == p) {
-      groups_.group[groups_.group_from(p)].parent_dart = kNoDart;
-    }
+  for (const Dart p : used_up_) part(p);
+  for (const Dart p : links_) {
+    if (push(p, amount) == 0) cut_link(p);
   }
-  for (const Dart p : path_) {
-    if (groups_.residual[p] <= 0 || crosses(p / 2) || groups_.group_from(p) == groups_.group_to(p)) continue;
+  for (const Dart p : links_) {
+    if (!groups_.rigid(p / 2) || crosses(p / 2)) continue;
     ++counts_.merges;
     groups_.merge(p / 2);
+  }
+}
+
+/// Answers what may still pass.
+std::int64_t Walk::push(Dart p, std::int64_t amount) {
+  groups_.residual[p ^ 1] += amount;
+  return groups_.residual[p] -= amount;
+}
+
+/// A tree arc on the path was used up.
+void Walk::part(Dart p) {
+  ++counts_.splits;
+  groups_.split(p / 2);
+  for (const NodeId v : {groups_.from(p), groups_.to(p)}) {
+    if (groups_.group[groups_.node[v].group].flipped_in == instant_) dirty_.push_back(v);
+  }
+}
+
+/// An arc between groups was used up: what hung by it hangs no more.
+void Walk::cut_link(Dart p) {
+  for (const GroupId g : {groups_.group_to(p), groups_.group_from(p)}) {
+    if (groups_.group[g].parent_dart == p) groups_.group[g].parent_dart = kNoDart;
   }
 }
 

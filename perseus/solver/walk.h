@@ -76,10 +76,13 @@ class Walk {
     return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a));
   }
   void place(ArcId a, std::int64_t span, std::int64_t flow);
+  void begin_instant();
   void settle();
   void resolve(Dart d);
+  enum class End : std::uint8_t { kNone, kTail, kHead };
+  [[nodiscard]] End loose_end(Dart d) const;
   template <Side side>
-  [[nodiscard]] bool find_root(GroupId g);
+  [[nodiscard]] bool search(GroupId start);
   template <Side side>
   [[nodiscard]] bool climb(GroupId g);
   template <Side side>
@@ -90,7 +93,9 @@ class Walk {
   void flip_searched(Dart dart);
   void collect_path(Dart d);
   void augment(Dart d);
-  void update_groups();
+  std::int64_t push(Dart p, std::int64_t amount);
+  void part(Dart p);
+  void cut_link(Dart p);
   void arrive(ArcId a);
   void refresh_boundary(GroupId g);
   void refresh(ArcId a);
@@ -102,11 +107,12 @@ class Walk {
   std::int64_t flow_value_ = 0;
   bool at_minimum_ = false;
 
-  std::uint32_t instant_ = 1;  ///< counts instants; one that comes round again costs a look at a group
+  std::uint32_t instant_ = 1;  ///< counts instants from 1
   NodeId source_ = 0, sink_ = 0;
   Groups groups_;
   std::vector<ArcState> arc_;
-  EventQueue events_;  ///< of crossing arcs; those of arcs that came to rest are dropped when they surface
+  EventQueue
+      events_;  ///< of crossing arcs; what else is left of arcs that came to rest is dropped when it surfaces
   std::vector<Dart> open_;      ///< residual darts that may lead from S to T
   std::vector<NodeId> dirty_;   ///< a node of each group that changed sides in this instant
   std::vector<ArcId> touched_;  ///< arcs to bring up to date after this instant
@@ -117,7 +123,8 @@ class Walk {
   std::uint32_t search_ = 0;
   std::vector<GroupId> met_;
   std::vector<Dart> towards_;  ///< per group
-  std::vector<Dart> path_;
+  // The path of an augmentation: its darts in groups' trees, those of them that were used up, the others.
+  std::vector<Dart> inner_, used_up_, links_;
 
   std::uint64_t work_ = 0;
   WalkCounts counts_;
