@@ -148,7 +148,7 @@ class JobReader {
                 origin(node));
   }
 
-  Status read_text(const YamlNode& node, std::string_view name, std::optional<std::string>& out) const {
+  [[nodiscard]] core::Result<std::string> text_of(const YamlNode& node, std::string_view name) const {
     const bool scalar = node.type == YamlNode::Type::kPlain || node.type == YamlNode::Type::kQuoted;
     const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
     if (!scalar || node.text.empty() || std::ranges::any_of(node.text, is_control)) {
@@ -159,15 +159,25 @@ class JobReader {
                   fmt::format("{} has {} bytes; the limit is {}", name, node.text.size(), kMaxTextBytes),
                   origin(node));
     }
-    out = node.text;
+    return node.text;
+  }
+
+  Status read_text(const YamlNode& node, std::string_view name, std::optional<std::string>& out) const {
+    PERSEUS_ASSIGN_OR_RETURN(out, text_of(node, name));
     return {};
+  }
+
+  [[nodiscard]] core::Result<std::string> word_of(const YamlNode& node, std::string_view name,
+                                                  std::span<const std::string_view> words) const {
+    PERSEUS_ASSIGN_OR_RETURN(std::string word, text_of(node, name));
+    if (std::ranges::find(words, word) != words.end()) return word;
+    return refuse(node, name, fmt::format("one of {}{}", fmt::join(words, ", "), suggestion(word, words)));
   }
 
   Status read_word(const YamlNode& node, std::string_view name, std::span<const std::string_view> words,
                    std::optional<std::string>& out) const {
-    PERSEUS_RETURN_IF_ERROR(read_text(node, name, out));
-    if (std::ranges::find(words, *out) != words.end()) return {};
-    return refuse(node, name, fmt::format("one of {}{}", fmt::join(words, ", "), suggestion(*out, words)));
+    PERSEUS_ASSIGN_OR_RETURN(out, word_of(node, name, words));
+    return {};
   }
 
   Status read_whole(const YamlNode& node, std::string_view name, std::uint32_t least, std::uint32_t most,
@@ -301,23 +311,21 @@ class JobReader {
   }
 
   Status read_instruction(const YamlNode& node, std::string& out) const {
-    std::optional<std::string> text;
-    PERSEUS_RETURN_IF_ERROR(read_text(node, "instruction", text));
-    PERSEUS_RETURN_IF_ERROR(check_instruction_name(*text, origin(node)));
+    PERSEUS_ASSIGN_OR_RETURN(std::string text, text_of(node, "instruction"));
+    PERSEUS_RETURN_IF_ERROR(check_instruction_name(text, origin(node)));
     for (auto kind = core::Kind::kForward; kind != core::Kind::kOther;
          kind = static_cast<core::Kind>(static_cast<int>(kind) + 1)) {
-      if (core::instruction_name(kind) == *text) {
+      if (core::instruction_name(kind) == text) {
         return refuse(node, "instruction", "an extra one; the schedule itself places this one");
       }
     }
-    out = *std::move(text);
+    out = std::move(text);
     return {};
   }
 
   Status read_position(const YamlNode& node, core::Position& out) const {
-    std::optional<std::string> word;
-    PERSEUS_RETURN_IF_ERROR(read_word(node, "position", kPositions, word));
-    out = static_cast<core::Position>(std::ranges::find(kPositions, *word) - kPositions.begin());
+    PERSEUS_ASSIGN_OR_RETURN(const std::string word, word_of(node, "position", kPositions));
+    out = static_cast<core::Position>(std::ranges::find(kPositions, word) - kPositions.begin());
     return {};
   }
 
@@ -368,6 +376,7 @@ class JobWriter {
   void blocking_power() {
     if (job_.blocking_power) line("blocking_power_w", number_text(job_.blocking_power->value()));
     std::vector<std::string> items;
+    items.reserve(job_.blocking_power_of_rank.size());
     for (const auto& [rank, power] : job_.blocking_power_of_rank) {
       items.push_back(fmt::format("{}: {}", rank, number_text(power.value())));
     }
@@ -401,7 +410,7 @@ class JobWriter {
 
 }  // namespace
 
-core::Result<core::JobSpec> parse_job_yaml(std::string_view bytes, std::string source) {
+core::Result<core::JobSpec> parse_job_yaml(std::string_view bytes, const std::string& source) {
   PERSEUS_ASSIGN_OR_RETURN(const YamlNode root, parse_yaml(bytes, source, kMaxJobBytes, "job file"));
   return JobReader(source).read(root);
 }

@@ -30,7 +30,7 @@ inline constexpr std::size_t kMaxInserts = 4096;
 /// (kInvalidInput, kLimit): unknown and repeated keys, values of another type or out of range, a schedule
 /// beside a schedule file, a map of blocking power with gaps. A number in quotes is a text. Paths are kept as
 /// written. Pure; thread-safe.
-[[nodiscard]] core::Result<core::JobSpec> parse_job_yaml(std::string_view bytes, std::string source);
+[[nodiscard]] core::Result<core::JobSpec> parse_job_yaml(std::string_view bytes, const std::string& source);
 
 /// The job as a file that parse_job_yaml() reads back to the same JobSpec (if the spec keeps its rules).
 [[nodiscard]] std::string write_job_yaml(const core::JobSpec& job);

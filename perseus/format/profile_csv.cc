@@ -71,7 +71,7 @@ void shorten(std::vector<core::Warning>& warnings, std::size_t most, const std::
 
 }  // namespace
 
-core::Result<ParsedProfile> parse_profile_csv(std::string_view bytes, std::string source,
+core::Result<ParsedProfile> parse_profile_csv(std::string_view bytes, const std::string& source,
                                               const ProfileCsvOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(auto table, read_profile_table(bytes, source));
   PERSEUS_ASSIGN_OR_RETURN(auto lined, aggregate(std::move(table), source));
@@ -108,7 +108,7 @@ core::Status check_stages(const core::Profile& profile, std::uint32_t stages, co
     return core::fail(
         core::ErrorCode::kInvalidInput,
         fmt::format("the profile has {} {} ({}); the job's stages (pp * virtual_stages) are 0 to {}",
-                    first_good ? "stage_b" : "stage", first_good ? *entry.stage_b : entry.stage,
+                    first_good ? "stage_b" : "stage", first_good ? entry.stage_b.value_or(0) : entry.stage,
                     entry.instruction, static_cast<std::int64_t>(stages) - 1),
         origin);
   }

@@ -67,7 +67,7 @@ struct ParsedProfile {
 
 /// Reads a profile. `source` is the path for messages. Errors, with line and column: kInvalidInput or kLimit.
 /// Pure; thread-safe.
-[[nodiscard]] core::Result<ParsedProfile> parse_profile_csv(std::string_view bytes, std::string source,
+[[nodiscard]] core::Result<ParsedProfile> parse_profile_csv(std::string_view bytes, const std::string& source,
                                                             const ProfileCsvOptions& options = {});
 
 /// The profile as CSV; parse_profile_csv() gives back the same profile. Optional columns appear where an

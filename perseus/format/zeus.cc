@@ -212,8 +212,9 @@ std::string write_zeus_schedule(const ZeusSchedule& schedule) {
     out += '[';
     for (std::size_t i = 0; i < row.size(); ++i) {
       out += i == 0 ? "(" : ", (";
-      append_python_string(out, row[i].name);
-      fmt::format_to(std::back_inserter(out), ", {})", row[i].clock ? row[i].clock->value() : 0);
+      const auto& entry = row[i];
+      append_python_string(out, entry.name);
+      fmt::format_to(std::back_inserter(out), ", {})", entry.clock ? entry.clock->value() : 0);
     }
     out += "],\n";
   }
