@@ -120,7 +120,8 @@ std::vector<bool> read_bits(ByteReader& in) {
   if (!in.ok()) return {};
   std::vector<bool> bits(size);
   for (std::size_t i = 0; i < size; ++i) {
-    bits[i] = (static_cast<std::uint8_t>(packed[i / kBitsPerByte]) >> (i % kBitsPerByte) & 1U) != 0;
+    const unsigned byte = static_cast<std::uint8_t>(packed[i / kBitsPerByte]);
+    bits[i] = ((byte >> (i % kBitsPerByte)) & 1U) != 0;
   }
   return bits;
 }
