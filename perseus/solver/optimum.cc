@@ -9,27 +9,13 @@
 namespace perseus::solver {
 namespace {
 
-/// The flows that complementary slackness allows at a span.
-struct FlowRange {
-  std::int64_t least = 0;
-  std::int64_t most = 0;
-};
-
-FlowRange range_at(const Curves& curves, CurveId c, std::int64_t span) {
-  const auto times = curves.times(c);
-  const auto slopes = curves.slopes(c);
-  const auto k = static_cast<std::size_t>(std::ranges::upper_bound(times, span) - times.begin()) - 1;
-  if (times[k] != span) return {slopes[k], slopes[k]};
-  return {slopes[k], k == 0 ? kFlowLimit - 1 : slopes[k - 1]};
-}
-
 std::string check_arcs(const Network& network, const Optimum& optimum) {
   std::vector<Int128> excess(network.nodes, 0);
   for (ArcId a = 0; a < network.arcs.size(); ++a) {
     const Arc& arc = network.arcs[a];
     const std::int64_t span = optimum.node_time[arc.head] - optimum.node_time[arc.tail];
     if (span < network.curves.fastest(arc.curve)) return fmt::format("arc {} is faster than it can be", a);
-    const FlowRange range = range_at(network.curves, arc.curve, span);
+    const FlowRange range = network.curves.flow_range(arc.curve, span);
     const std::int64_t flow = optimum.arc_flow[a];
     if (flow < range.least || flow > range.most)
       return fmt::format("arc {} carries a flow that its span forbids", a);

@@ -13,20 +13,6 @@ constexpr std::int64_t kFar = std::int64_t{1} << 60;
 /// Flow on the arc that holds the iteration time: more than any flow that may have to turn back on it.
 constexpr std::int64_t kGround = std::int64_t{1} << 60;
 
-/// The flows that an arc's span allows.
-struct FlowRange {
-  std::int64_t least = 0;
-  std::int64_t most = 0;
-};
-
-FlowRange range_at(const Curves& curves, CurveId c, std::int64_t span) {
-  const auto times = curves.times(c);
-  const auto slopes = curves.slopes(c);
-  const auto k = static_cast<std::size_t>(std::ranges::upper_bound(times, span) - times.begin()) - 1;
-  if (times[k] != span) return {slopes[k], slopes[k]};
-  return {slopes[k], k == 0 ? kFlowLimit - 1 : slopes[k - 1]};
-}
-
 /// The network with a source and a sink of what is out of balance.
 class Repair {
  public:
@@ -63,7 +49,7 @@ class Repair {
     for (ArcId a = 0; a < network_.arcs.size(); ++a) {
       const Arc& arc = network_.arcs[a];
       const std::int64_t span = start_.node_time[arc.head] - start_.node_time[arc.tail];
-      const FlowRange range = range_at(network_.curves, arc.curve, span);
+      const FlowRange range = network_.curves.flow_range(arc.curve, span);
       std::int64_t& flow = start_.arc_flow[a];
       flow = std::clamp(flow, range.least, range.most);
       excess[arc.head] += flow;

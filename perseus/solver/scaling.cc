@@ -123,6 +123,14 @@ CurveId Curves::add(std::span<const std::int64_t> times, std::span<const std::in
   return count() - 1;
 }
 
+FlowRange Curves::flow_range(CurveId c, std::int64_t x) const {
+  const auto point_times = times(c);
+  const auto point_slopes = slopes(c);
+  const auto k = static_cast<std::size_t>(std::ranges::upper_bound(point_times, x) - point_times.begin()) - 1;
+  if (point_times[k] != x) return {point_slopes[k], point_slopes[k]};
+  return {point_slopes[k], k == 0 ? kFlowLimit - 1 : point_slopes[k - 1]};
+}
+
 Int128 Curves::cost(CurveId c, std::int64_t x) const {
   Int128 sum = 0;
   const auto t = times(c);

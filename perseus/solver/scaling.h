@@ -25,6 +25,12 @@ inline constexpr std::int64_t kFlowLimit = std::int64_t{1} << 61;
 
 using CurveId = std::uint32_t;
 
+/// Least and most flow, both included.
+struct FlowRange {
+  std::int64_t least = 0;
+  std::int64_t most = 0;
+};
+
 /// Convex, falling, piecewise linear costs, many in one array. The points of a curve have rising times
 /// (ticks); `slope` of point k is that of the segment right of it (> 0, falling; the last is 0).
 class Curves {
@@ -45,6 +51,8 @@ class Curves {
 
   /// Cost above the curve's least one at span x >= fastest(c), in ticks x units.
   [[nodiscard]] Int128 cost(CurveId c, std::int64_t x) const;
+  /// The flows that complementary slackness allows on an arc of curve c at span x >= fastest(c).
+  [[nodiscard]] FlowRange flow_range(CurveId c, std::int64_t x) const;
   /// Every `step`-th point, the first and the last kept.
   [[nodiscard]] CurveId add_coarse(const Curves& fine, CurveId c, std::uint32_t step);
 
