@@ -18,6 +18,11 @@ constexpr std::array kTable = {
     ErrorInfo{ErrorCode::kUnsupported, "unsupported", 1, "Sound, but this version does not do it."},
     ErrorInfo{ErrorCode::kNotFound, "not_found", 3, "A file or a device is absent."},
     ErrorInfo{ErrorCode::kIo, "io", 3, "The operating system refused to read or write."},
+    ErrorInfo{ErrorCode::kPermission, "permission", 3, "The caller has no right to it."},
+    ErrorInfo{ErrorCode::kBusy, "busy", 3, "Somebody else holds it."},
+    ErrorInfo{ErrorCode::kDeviceLost, "device_lost", 3, "A GPU fell off the bus."},
+    ErrorInfo{ErrorCode::kDriver, "driver", 3, "A GPU driver failed in a way that may pass."},
+    ErrorInfo{ErrorCode::kTimeout, "timeout", 3, "No answer within the deadline."},
     ErrorInfo{ErrorCode::kInternal, "internal", 3, "A broken invariant of Perseus: please report it."},
 };
 

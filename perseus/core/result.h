@@ -29,6 +29,11 @@ enum class ErrorCode : std::uint8_t {
   kUnsupported,   ///< sound, but this version does not do it
   kNotFound,      ///< a file or device is absent
   kIo,            ///< the operating system refused to read or write
+  kPermission,    ///< the caller has no right to it
+  kBusy,          ///< somebody else holds it
+  kDeviceLost,    ///< a GPU fell off the bus
+  kDriver,        ///< a GPU driver failed in a way that may pass
+  kTimeout,       ///< no answer within the deadline
   kInternal,      ///< a broken invariant of Perseus itself: a bug
 };
 

@@ -45,6 +45,7 @@ class Quantity {
 using Seconds = Quantity<struct SecondsTag>;  ///< time, s
 using Joules = Quantity<struct JoulesTag>;    ///< energy, J
 using Watts = Quantity<struct WattsTag>;      ///< power, W
+using Celsius = Quantity<struct CelsiusTag>;  ///< temperature, degrees Celsius
 
 constexpr Joules operator*(Watts p, Seconds t) {
   return Joules(p.value() * t.value());
