@@ -30,7 +30,7 @@ std::string bus_id(amd::Bdf bdf) {
 core::Result<std::unique_ptr<Backend>> AmdBackend::open(std::string path, const AmdOptions& options) {
   std::unique_ptr<AmdBackend> backend(new AmdBackend(std::move(path)));
   backend->host_.needs_root = options.needs_root;
-  backend->host_.check_span = options.check_span;
+  backend->host_.time = options.time;
   const std::lock_guard lock(backend->host_.gate);
   PERSEUS_RETURN_IF_ERROR(backend->load());
   if (backend->devices_.empty()) {

@@ -17,7 +17,7 @@ namespace perseus::gpu {
 /// What tests need otherwise than users.
 struct AmdOptions {
   bool needs_root = true;
-  core::Seconds check_span = EnergyCrossCheck::kSpan;
+  TimeSource* time = &steady_time();  ///< of integrated power and the cross-check
 };
 
 /// As Backend says. Indices count the GPUs in the order in which AMD SMI lists its sockets.

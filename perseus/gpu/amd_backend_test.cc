@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "tests/amd_smi/standin.h"
+#include "tests/fake_gpu/manual_time.h"
 
 namespace perseus::gpu {
 namespace {
@@ -44,7 +45,7 @@ class AmdBackendTest : public testing::Test {
     ::dlclose(handle_);
   }
   void open() {
-    auto opened = AmdBackend::open(path_, {.needs_root = false, .check_span = core::Seconds{0.01}});
+    auto opened = AmdBackend::open(path_, {.needs_root = false, .time = &time_});
     ASSERT_TRUE(opened) << opened.error().text();
     backend_ = *std::move(opened);
   }
@@ -59,6 +60,7 @@ class AmdBackendTest : public testing::Test {
     return std::exchange(driver_->settings, {});
   }
 
+  tests::ManualTime time_;
   std::string path_;
   void* handle_ = nullptr;
   AmdStandin* driver_ = nullptr;
@@ -202,20 +204,25 @@ TEST_F(AmdBackendTest, PartitionsShareAClock) {
   EXPECT_TRUE(gpu(2).clock_control()->possible);
 }
 
-/// A counter that shows `factor` times the energy that 180 W have used since now.
-std::function<double()> counter(double factor) {
-  return [factor, begin = steady_time().now()] {
-    return 1 + factor * 180 * (steady_time().now() - begin).value();
-  };
+/// A counter that shows `factor` times the energy that 180 W have used.
+std::function<double()> counter(double factor, tests::ManualTime& time) {
+  return [factor, &time] { return 1 + factor * 180 * time.now().value(); };
 }
 
 TEST_F(AmdBackendTest, BelievesACounterThatAgreesWithThePower) {
-  physical().energy_j = counter(1.0);
+  physical().energy_j = counter(1.0, time_);
   open();
   const EnergyReading first = gpu().energy().value();
   EXPECT_EQ(first.source, EnergySource::kIntegrated);
-  EnergyReading later = first;
-  while (later.source == EnergySource::kIntegrated) later = gpu().energy().value();
+  for (int i = 0; i < 3; ++i) {
+    time_.sleep(core::Seconds{0.5});
+    EXPECT_EQ(gpu().energy()->source, EnergySource::kIntegrated);
+  }
+  EXPECT_EQ(gpu().energy()->total, Joules{180 * 1.5});
+  time_.sleep(core::Seconds{0.5});
+  const EnergyReading later = gpu().energy().value();
+  EXPECT_EQ(later.source, EnergySource::kCounter);
+  EXPECT_NEAR(later.total.value(), 1 + 180 * 1002, 1e-3);
   EXPECT_EQ(later.epoch, first.epoch + 1) << "totals of two sources have nothing in common";
   physical().energy_j = [] { return 0.5; };
   EXPECT_EQ(gpu().energy()->epoch, first.epoch + 2);
@@ -223,14 +230,14 @@ TEST_F(AmdBackendTest, BelievesACounterThatAgreesWithThePower) {
 }
 
 TEST_F(AmdBackendTest, DistrustsACounterThatDoesNot) {
-  physical().energy_j = counter(2.0);
+  physical().energy_j = counter(2.0, time_);
   open();
-  core::Joules total{};
-  while (total < Joules{180 * 0.05}) {  // five times the span of the comparison
+  for (int i = 0; i <= 10; ++i) {
     const EnergyReading reading = gpu().energy().value();
     ASSERT_EQ(reading.source, EnergySource::kIntegrated);
     ASSERT_EQ(reading.epoch, 0U);
-    total = reading.total;
+    ASSERT_EQ(reading.total, Joules{90.0 * i});
+    time_.sleep(core::Seconds{0.5});
   }
 }
 

@@ -275,12 +275,12 @@ core::Result<EnergyReading> AmdDevice::energy_source() {
     PERSEUS_ASSIGN_OR_RETURN(counted, counter());
   }
   if (counted && counter_trusted_) return EnergyReading{.total = *counted, .source = EnergySource::kCounter};
-  if (meter_ == nullptr) meter_ = std::make_unique<PowerMeter>([this] { return any_power(); });
+  if (meter_ == nullptr) meter_ = std::make_unique<PowerMeter>([this] { return any_power(); }, *host_.time);
   PERSEUS_ASSIGN_OR_RETURN(const EnergyReading integrated, meter_->read());
   if (!counted) return integrated;
-  if (!check_ || meter_epoch_ != integrated.epoch) check_.emplace(host_.check_span);
+  if (!check_ || meter_epoch_ != integrated.epoch) check_.emplace();
   meter_epoch_ = integrated.epoch;
-  counter_trusted_ = check_->add(steady_time().now(), *counted, integrated.total);
+  counter_trusted_ = check_->add(host_.time->now(), *counted, integrated.total);
   if (!counter_trusted_.value_or(false)) return integrated;
   meter_.reset();
   return EnergyReading{.total = *counted, .source = EnergySource::kCounter};

@@ -28,8 +28,8 @@ struct AmdHost {
   std::mutex serial;
   std::unique_ptr<AmdLibrary> library;
   std::string closed_because = "not opened";
-  bool needs_root = true;                              ///< false in tests
-  core::Seconds check_span = EnergyCrossCheck::kSpan;  ///< shorter in tests
+  bool needs_root = true;             ///< false in tests
+  TimeSource* time = &steady_time();  ///< injected by tests
 };
 
 /// Thread-safe, except attach() and mark_missing(), which the backend calls while it holds the gate alone.

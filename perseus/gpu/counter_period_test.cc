@@ -7,6 +7,7 @@
 
 #include "perseus/gpu/energy_meter.h"
 #include "tests/fake_gpu/fake_device.h"
+#include "tests/fake_gpu/manual_time.h"
 
 namespace perseus::gpu {
 namespace {
@@ -15,21 +16,6 @@ using core::ErrorCode;
 using core::Joules;
 using core::Seconds;
 using core::Watts;
-
-/// Time that passes only when somebody sleeps, and what the world does meanwhile.
-class FakeTime final : public TimeSource {
- public:
-  explicit FakeTime(std::function<void(Seconds)> world) : world_(std::move(world)) {}
-  Seconds now() override { return now_; }
-  void sleep(Seconds duration) override {
-    now_ += duration;
-    world_(now_);
-  }
-
- private:
-  Seconds now_{1000};
-  std::function<void(Seconds)> world_;
-};
 
 class CounterPeriodTest : public testing::Test {
  protected:
@@ -47,7 +33,7 @@ class CounterPeriodTest : public testing::Test {
 
 TEST_F(CounterPeriodTest, MeasuresWhatIsThere) {
   for (const double period : {0.02, 0.1}) {
-    FakeTime time(world(period));
+    tests::ManualTime time(world(period));
     time.sleep(Seconds{0.007});
     const auto measured = measure_period(gpu_, Reading::kEnergy, time, {}).value();
     EXPECT_NEAR(measured.median.value(), period, 0.0011);
@@ -59,7 +45,7 @@ TEST_F(CounterPeriodTest, MeasuresWhatIsThere) {
 }
 
 TEST_F(CounterPeriodTest, MakesDoWithFewUpdates) {
-  FakeTime time(world(2.0));
+  tests::ManualTime time(world(2.0));
   time.sleep(Seconds{0.007});
   const auto measured = measure_period(gpu_, Reading::kEnergy, time, {}).value();
   EXPECT_EQ(measured.updates, 2U);
@@ -67,12 +53,12 @@ TEST_F(CounterPeriodTest, MakesDoWithFewUpdates) {
 }
 
 TEST_F(CounterPeriodTest, SaysWhatItCannotMeasure) {
-  FakeTime time([](Seconds) {});
+  tests::ManualTime time([](Seconds) {});
   EXPECT_EQ(measure_period(gpu_, Reading::kEnergy, time, {}).error().text(),
             "GPU 0 (GPU-fa4e0000-0000-0000-0000-000000000000): its energy changed never in 5 s, so its "
             "period cannot "
             "be told");
-  FakeTime slow(world(4.0));
+  tests::ManualTime slow(world(4.0));
   slow.sleep(Seconds{0.007});
   EXPECT_EQ(measure_period(gpu_, Reading::kEnergy, slow, {.time_limit = Seconds{4.5}}).error().code(),
             ErrorCode::kTimeout);

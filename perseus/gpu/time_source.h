@@ -11,7 +11,8 @@
 
 namespace perseus::gpu {
 
-/// A clock that does not go back, and the wait that belongs to it. Implementations need not be thread-safe.
+/// A clock that does not go back, and the wait that belongs to it. Functions may be called by several
+/// threads.
 class TimeSource {
  public:
   TimeSource() = default;
