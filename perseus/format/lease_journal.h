@@ -20,11 +20,12 @@
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/format/text.h"  // IWYU pragma: export: is_printable() belongs to the contract of the names
 
 namespace perseus::format {
 
 /// Largest record that is read. The longest that can be written, every byte of its names escaped, has under
-/// 2 KiB.
+/// 1 KiB.
 inline constexpr std::size_t kMaxLeaseRecordBytes = 4096;
 /// Longest `job` and `client`, in bytes (wire::kMaxAgentName).
 inline constexpr std::size_t kMaxLeaseName = 128;
@@ -57,9 +58,6 @@ struct LeaseRecord {
 /// Whether `uuid` may stand in a file name: 1 to kMaxGpuUuid ASCII letters, digits and '-', not beginning
 /// with '-'.
 [[nodiscard]] bool is_gpu_uuid(std::string_view uuid);
-/// Whether `text` may be shown to people and logged: UTF-8 of at most `limit` bytes without control
-/// characters (C0, DEL, C1) and without the marks that change the direction of text.
-[[nodiscard]] bool is_printable(std::string_view text, std::size_t limit);
 
 /// The bytes of the file. kInvalidInput: a field that parse_lease_record() would refuse; kInternal: no
 /// SHA-256.
