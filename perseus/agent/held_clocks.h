@@ -30,10 +30,18 @@ class HeldClocks {
   /// Counts the changes; equal before and after a reading means that none fell into it.
   [[nodiscard]] std::uint64_t changes() const { return count_.load(std::memory_order_acquire); }
 
+  /// A driver call took `time`. By the thread that puts.
+  void add_call(lease::Duration time) { called_ns_.fetch_add(time.count(), std::memory_order_relaxed); }
+  /// Time spent in driver calls for requests.
+  [[nodiscard]] lease::Duration call_time() const {
+    return lease::Duration(called_ns_.load(std::memory_order_relaxed));
+  }
+
  private:
   /// Microseconds since boot in the upper 48 bits (8.9 years), MHz in the lower 16; 0 MHz: the baseline.
   std::array<std::atomic<std::uint64_t>, kKept> ring_{};
   std::atomic<std::uint64_t> count_{0};
+  std::atomic<lease::Duration::rep> called_ns_{0};
 };
 
 }  // namespace perseus::agent

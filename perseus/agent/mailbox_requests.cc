@@ -55,6 +55,7 @@ lease::Request MailboxRequests::latest() {
 void MailboxRequests::answer(const lease::Answer& answer) {
   const auto mhz = static_cast<std::uint16_t>(answer.clock ? answer.clock->value() : 0);
   not_before_ = answer.applied + min_interval_;
+  held_->add_call(answer.applied - answer.called);
   if (answer.outcome == lease::Outcome::kApplied) {
     held_->put(answer.clock, answer.applied);
   } else if (answer.outcome != lease::Outcome::kRefused) {

@@ -45,12 +45,12 @@ core::Result<std::string> read_trusted_file(const std::string& path, std::size_t
                                                                  : ErrorCode::kIo;
     return core::fail(code, fmt::format("cannot open: {}", std::generic_category().message(number)), {path});
   }
-  struct stat status{};
-  if (::fstat(file.get(), &status) != 0) {
+  struct stat file_status{};
+  if (::fstat(file.get(), &file_status) != 0) {
     return core::fail(ErrorCode::kIo, fmt::format("cannot look at it: {}", std::generic_category().message(errno)),
                       {path});
   }
-  PERSEUS_RETURN_IF_ERROR(check_owner(status, path));
+  PERSEUS_RETURN_IF_ERROR(check_owner(file_status, path));
   // By way of the open file, not of its name.
   auto bytes = format::read_file(fmt::format("/proc/self/fd/{}", file.get()), limit);
   if (!bytes) return std::unexpected(bytes.error().at({path}));
