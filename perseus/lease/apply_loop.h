@@ -130,6 +130,8 @@ class ApplyLoop {
   /// Answers whatever was asked last with `outcome` (kEnded, kYielded, kUncontrollable): the last word of
   /// this loop. To be called after the lease is over.
   void close(Outcome outcome);
+  /// The driver was loaded anew: what was set is gone, so the request that stands is served once more.
+  void driver_reloaded();
   /// The driver is there again: try the owed baseline at the next step.
   void retry_now() { next_try_ = Instant(); }
   /// The driver's last refusal while the baseline is owed because of it; empty otherwise.

@@ -111,12 +111,14 @@ class ClockThread {
   void do_acquire(Command& command);
   void do_end(Command& command);
   void do_owe(Command& command);
-  void do_reloaded();
   void push(Command command);
+  void take_commands();
   [[nodiscard]] std::optional<Duration> step();
+  void wait(std::optional<Duration> pause) const;
+  void give_up_lease();
   core::Status try_owed();
   void publish();
-  void report_trouble(const std::optional<core::Error>& error);
+  void note_trouble(const core::Error* error);
 
   gpu::Device& device_;
   const StateDirectory& directory_;
@@ -124,6 +126,9 @@ class ClockThread {
   ClockThreadOptions options_;
   ChangeLog log_;
   format::UniqueFd wake_;  ///< an eventfd: a command has come
+
+  std::atomic<bool> pending_{false};            ///< commands_ is not empty
+  std::atomic<Instant::rep> at_work_since_{0};  ///< 0: not
 
   mutable std::mutex mutex_;  ///< guards the next three
   std::vector<Command> commands_;
@@ -133,7 +138,8 @@ class ClockThread {
   // Of the thread only.
   std::unique_ptr<Held> held_;
   struct Owed {
-    std::optional<core::Megahertz> baseline;
+    std::optional<Lease> lease;               ///< that ended; absent: an earlier run's
+    std::optional<core::Megahertz> baseline;  ///< of an earlier run's
     Instant next_try;
   };
   std::optional<Owed> owed_;

@@ -28,7 +28,9 @@ struct LeaseTerms {
   std::vector<core::Megahertz> clocks;  ///< all that may be set, ascending: supported and within the limits
 };
 
-/// Brings a GPU to `baseline`, by reset_clock() or lock_clock(). One driver call; its errors.
+/// Brings a GPU to `baseline`, by reset_clock() or lock_clock(). One driver call; its errors. A baseline that
+/// the device does not offer (another GPU than the site has thought of) would never be reached: it is
+/// replaced by the driver's default.
 [[nodiscard]] core::Status apply_baseline(gpu::Device& device, std::optional<core::Megahertz> baseline);
 
 /// Belongs to one thread at a time. Device and directory must outlive it. Every function but the getters may
@@ -59,8 +61,8 @@ class Lease {
   core::Status restore();
   /// Ends the lease without touching the clock: somebody else sets it now (invariant I4). kIo as restore().
   core::Status yield();
-  /// Whatever was set is gone (the driver was loaded anew, and begins at its default): to_baseline() will not
-  /// call it in vain, unless the site has a baseline of its own.
+  /// The driver was loaded anew and may have forgotten what was set: intended() is unknown from now on. The
+  /// next restore makes its call all the same.
   void forget();
 
   /// What the GPU is held at; absent: the baseline, or unknown after an error.
@@ -81,6 +83,7 @@ class Lease {
   LeaseTerms terms_;
   std::optional<core::Megahertz> intended_;
   bool off_baseline_ = false;
+  bool touched_ = false;  ///< a driver call was made under this lease
 };
 
 }  // namespace perseus::lease

@@ -34,6 +34,8 @@ struct RecoverOptions {
   /// death, of which the process start takes some).
   Duration patience = std::chrono::milliseconds(2'500);
   Backoff::Limits backoff;
+  /// Lets time pass between two tries; empty: sleeps. Tests move their clock.
+  std::function<void(Duration)> pause;
 };
 
 /// One GPU that was to be restored.
@@ -48,7 +50,7 @@ struct RecoverReport {
   std::vector<Restored> gpus;        ///< by UUID
   std::vector<BadRecord> bad;        ///< records that could not be read; their GPUs are in `gpus`
   std::vector<std::string> dropped;  ///< GPUs whose record was of an earlier boot
-  /// Whether every GPU that could be asked for is back.
+  /// Whether every GPU is back, those apart that a living guardian holds (kBusy).
   [[nodiscard]] bool complete() const;
 };
 

@@ -54,13 +54,13 @@ class GpuLock {
 struct BadRecord {
   std::string gpu;      ///< UUID
   std::string problem;  ///< one sentence, with the place
-  std::string kept_as;  ///< its new name in the folder; empty if it could not be renamed
+  std::string kept_as;  ///< its second name in the folder; empty if it could get none
 };
 
 /// What an earlier run has left behind.
 struct Journal {
   std::vector<format::LeaseRecord> records;  ///< of this boot, by UUID
-  std::vector<BadRecord> bad;                ///< put aside by this very call
+  std::vector<BadRecord> bad;                ///< kept under a second name; the first goes with remove()
   std::vector<std::string> dropped;          ///< UUIDs of records of an earlier boot: removed, nothing to do
 };
 
@@ -80,19 +80,20 @@ class StateDirectory {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const std::string& boot_id() const { return boot_id_; }
+  [[nodiscard]] Hold hold() const { return hold_; }
 
   /// Takes one GPU, for holders of kind kGpus. kBusy with the holder's pid; kInvalidInput: no UUID; kIo.
   [[nodiscard]] core::Result<GpuLock> lock_gpu(std::string_view gpu) const;
 
   /// Puts a record in the place of the GPU's former one: a new file, flushed to disk, takes its name, and the
-  /// folder is flushed. After an error (kIo, with the system's words: a full disk) the former state stands.
-  /// `record.boot_id` is filled in.
+  /// folder is flushed. kIo, with the system's words (a full disk): the GPU must not be touched; what is on
+  /// disk is the former record or, if only the last flush failed, the new one. `record.boot_id` is filled in.
   [[nodiscard]] core::Status write(format::LeaseRecord record) const;
   /// Removes a GPU's record and flushes the folder; done where there is none. kIo.
   [[nodiscard]] core::Status remove(std::string_view gpu) const;
 
-  /// All records. Bad ones are renamed, those of another boot removed, half-written ones deleted. Holders of
-  /// kind kAgent call it before they lease anything. kIo; kLimit: more than kMaxFiles files.
+  /// All records. Bad ones get a second name, those of another boot are removed, half-written ones deleted.
+  /// Holders of kind kAgent call it before they lease anything. kIo; kLimit: more than kMaxFiles files.
   [[nodiscard]] core::Result<Journal> read_all() const;
   /// The same for one GPU that the caller has locked.
   [[nodiscard]] core::Result<Journal> read_one(std::string_view gpu) const;
@@ -103,15 +104,17 @@ class StateDirectory {
   static constexpr std::size_t kMaxFiles = 4096;
 
  private:
-  StateDirectory(std::string path, std::string boot_id, format::UniqueFd folder, format::UniqueFd lock)
-      : path_(std::move(path)),
-        boot_id_(std::move(boot_id)),
+  StateDirectory(StateDirectoryOptions options, format::UniqueFd folder, format::UniqueFd lock)
+      : path_(std::move(options.path)),
+        boot_id_(std::move(options.boot_id)),
+        hold_(options.hold),
         folder_(std::move(folder)),
         lock_(std::move(lock)) {}
   core::Status read_into(Journal& journal, const std::string& gpu) const;
 
   std::string path_;
   std::string boot_id_;
+  Hold hold_ = Hold::kAgent;
   format::UniqueFd folder_;
   format::UniqueFd lock_;
 };
