@@ -80,16 +80,20 @@ core::Result<format::UniqueFd> listen_at(const std::string& socket) {
 
 }  // namespace
 
-core::Result<format::AgentConfig> load_config(const std::string& path) {
-  if (path.empty()) return format::AgentConfig{};
-  PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, read_trusted_file(path, format::kMaxAgentConfigBytes));
-  return format::parse_agent_config(bytes, path);
+core::Result<format::AgentConfig> load_config(const DaemonSettings& settings) {
+  auto bytes = read_trusted_file(settings.config, format::kMaxAgentConfigBytes);
+  if (bytes) return format::parse_agent_config(*bytes, settings.config);
+  const bool absent = bytes.error().code() == ErrorCode::kNotFound && !settings.config_required;
+  if (absent) return format::AgentConfig{};
+  return std::unexpected(bytes.error());
 }
 
-core::Result<std::vector<format::Grant>> load_grants(const std::string& path) {
-  if (path.empty()) return std::vector<format::Grant>{};
-  PERSEUS_ASSIGN_OR_RETURN(const std::string bytes, read_trusted_file(path, format::kMaxGrantsBytes));
-  return format::parse_grants(bytes, path);
+core::Result<std::vector<format::Grant>> load_grants(const DaemonSettings& settings) {
+  auto bytes = read_trusted_file(settings.grants, format::kMaxGrantsBytes);
+  if (bytes) return format::parse_grants(*bytes, settings.grants);
+  const bool absent = bytes.error().code() == ErrorCode::kNotFound && !settings.grants_required;
+  if (absent) return std::vector<format::Grant>{};
+  return std::unexpected(bytes.error());
 }
 
 gpu::BackendOptions backend_options(gpu::BackendOptions options, const format::AgentConfig& config) {
@@ -118,8 +122,8 @@ core::Status Daemon::start(const DaemonSettings& settings, std::unique_ptr<gpu::
   settings_ = settings;
   processes_ = std::move(processes);
   PERSEUS_ASSIGN_OR_RETURN(notify_, ServiceNotify::from_environment());
-  PERSEUS_ASSIGN_OR_RETURN(auto config, load_config(settings.config));
-  PERSEUS_ASSIGN_OR_RETURN(auto grants, load_grants(settings.grants));
+  PERSEUS_ASSIGN_OR_RETURN(auto config, load_config(settings));
+  PERSEUS_ASSIGN_OR_RETURN(auto grants, load_grants(settings));
   if (!settings.audit_log.empty()) {
     PERSEUS_ASSIGN_OR_RETURN(audit_, AuditLog::open(settings.audit_log));
   }
@@ -176,8 +180,8 @@ void Daemon::request_stop() {
 void Daemon::reload() {
   notify_.reloading();
   AuditEntry audit{.event = AuditEvent::kReload};
-  auto config = load_config(settings_.config);
-  auto grants = load_grants(settings_.grants);
+  auto config = load_config(settings_);
+  auto grants = load_grants(settings_);
   core::Status log = audit_.reopen();
   // All or nothing of the two: a mistake in one leaves what was in force.
   if (config && grants) {

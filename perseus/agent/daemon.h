@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "perseus/agent/audit_log.h"
 #include "perseus/agent/authority.h"
@@ -23,12 +25,19 @@
 
 namespace perseus::agent {
 
+inline constexpr std::string_view kDefaultAgentSocket = "/run/perseus/agent.sock";
+inline constexpr std::string_view kDefaultConfig = "/etc/perseus/agent.yaml";
+inline constexpr std::string_view kDefaultGrants = "/etc/perseus/grants.yaml";
+
 /// What the command line says.
 struct DaemonSettings {
-  std::string socket = "/run/perseus/agent.sock";
+  std::string socket = std::string(kDefaultAgentSocket);
   std::string state_dir = std::string(lease::kDefaultStateDirectory);
-  std::string config;     ///< path; empty: defaults, and no file is looked for
-  std::string grants;     ///< path; empty: no grants
+  std::string config = std::string(kDefaultConfig);
+  std::string grants = std::string(kDefaultGrants);
+  /// Whether the files must be there; otherwise an absent one means the defaults, or no grants.
+  bool config_required = false;
+  bool grants_required = false;
   std::string audit_log;  ///< path; empty: standard error
   gpu::BackendOptions backend;
 };
@@ -36,11 +45,10 @@ struct DaemonSettings {
 /// How long SIGTERM waits for drivers to bring all clocks back. Under the 90 s after which systemd kills.
 inline constexpr lease::Duration kStopPatience = std::chrono::seconds(10);
 
-/// Reads a configuration file, or gives the defaults for an empty path. Errors of read_trusted_file() and
-/// parse_agent_config().
-[[nodiscard]] core::Result<format::AgentConfig> load_config(const std::string& path);
-/// The same for grants; none for an empty path.
-[[nodiscard]] core::Result<std::vector<format::Grant>> load_grants(const std::string& path);
+/// Reads the configuration file. Errors of read_trusted_file() and parse_agent_config().
+[[nodiscard]] core::Result<format::AgentConfig> load_config(const DaemonSettings& settings);
+/// The same for grants.
+[[nodiscard]] core::Result<std::vector<format::Grant>> load_grants(const DaemonSettings& settings);
 /// The backend's options with what the configuration says of the command override.
 [[nodiscard]] gpu::BackendOptions backend_options(gpu::BackendOptions options, const format::AgentConfig& config);
 
