@@ -97,6 +97,9 @@ class StateDirectory {
   [[nodiscard]] core::Result<Journal> read_all() const;
   /// The same for one GPU that the caller has locked.
   [[nodiscard]] core::Result<Journal> read_one(std::string_view gpu) const;
+  /// The record of a GPU that somebody else may hold, for messages only: changes nothing. kNotFound; errors
+  /// of parse_lease_record().
+  [[nodiscard]] core::Result<format::LeaseRecord> peek(std::string_view gpu) const;
   /// UUIDs of all GPUs that have a record, good or bad, without reading them. kIo, kLimit.
   [[nodiscard]] core::Result<std::vector<std::string>> list() const;
 
