@@ -130,8 +130,12 @@ class Client {
   template <class Condition>
   static void wait_for(Condition&& condition) {
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
-    while (!condition() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-    EXPECT_TRUE(condition());
+    bool holds = condition();
+    while (!holds && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+      holds = condition();
+    }
+    EXPECT_TRUE(holds);
   }
   void close() { socket_.reset(); }
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -151,6 +155,14 @@ wire::ClockAnswer kind_of(wire::ClockWord word) {
 std::string refusal_of(const wire::AgentReply& reply) {
   const auto* refusal = std::get_if<wire::Refusal>(&reply);
   return refusal == nullptr ? "no refusal: " + wire::encode(reply) : refusal->message;
+}
+
+/// Readings of GPU 0 so far, as the metrics file tells.
+double readings_of(const Node& node) {
+  const std::string text = format::read_file(node.folder() + "/run/metrics.prom", 1 << 20).value_or("");
+  const std::string key = R"(uuid=")" + node.gpus->device(0).identity().uuid + R"(",result="ok"} )";
+  const std::size_t at = text.find(key, text.find("perseus_gpu_readings_total{"));
+  return at == std::string::npos ? 0 : std::stod(text.substr(at + key.size()));
 }
 
 TEST(Daemon, leases_sets_and_brings_back) {
@@ -358,7 +370,9 @@ TEST(Daemon, a_driver_that_fails_is_opened_again_and_the_clock_comes_back) {
   (void)client.hello();
   (void)client.acquire("0");
   (void)client.set(Megahertz{900});
-  node.gpus->device(0).fail(Call::kLockClock, core::Error(ErrorCode::kDriver, "driver not loaded"), 1);
+  const core::Error unloaded(ErrorCode::kDriver, "driver not loaded");
+  node.gpus->device(0).fail(Call::kLockClock, unloaded, 1);
+  node.gpus->device(0).fail(Call::kResetClock, unloaded, 2);
   EXPECT_EQ(kind_of(client.set(Megahertz{1200})), wire::ClockAnswer::kFailed);
   Client::wait_for([&] { return !node.gpus->device(0).locked(); });
   EXPECT_EQ(kind_of(client.set(Megahertz{1200})), wire::ClockAnswer::kApplied);
@@ -515,7 +529,7 @@ TEST(Daemon, publishes_metrics_and_intended_clocks_for_everybody) {
 }
 
 TEST(Daemon, a_clock_that_runs_away_under_load_is_yielded_and_left_alone) {
-  Node node("telemetry: {sample_period_s: 0.02}\ndriver: {settle_s: 0.02}\n");
+  Node node("telemetry: {sample_period_s: 0.02, write_period_s: 0.1}\ndriver: {settle_s: 0.02}\n");
   ASSERT_TRUE(node.start());
   tests::FakeDevice& gpu = node.gpus->device(0);
   gpu.set_utilization(1);
@@ -523,12 +537,9 @@ TEST(Daemon, a_clock_that_runs_away_under_load_is_yielded_and_left_alone) {
   (void)client.hello();
   (void)client.acquire("0");
   (void)client.set(Megahertz{900});
-  // Until a reading has seen the clock that was set, nobody knows that it was reached.
-  Client::wait_for([&] {
-    const auto status = std::get<wire::AgentStatus>(client.ask(wire::GetStatus{}));
-    return status.gpus[0].sm_clock == Megahertz{900};
-  });
-  std::this_thread::yield();
+  // Until readings have seen the clock that was set and has settled, nobody knows that it was reached.
+  const double before = readings_of(node);
+  Client::wait_for([&] { return readings_of(node) >= before + 10; });
   gpu.lock_from_outside(Megahertz{600});
   const auto ended = client.next();
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
@@ -536,7 +547,7 @@ TEST(Daemon, a_clock_that_runs_away_under_load_is_yielded_and_left_alone) {
   EXPECT_THAT(std::get<wire::Ended>(ended).reason, HasSubstr("ran at 600 MHz under load"));
   EXPECT_THAT(refusal_of(client.ask(wire::Acquire{.gpu = "0"})), HasSubstr("another program sets this clock"));
   ASSERT_TRUE(ask_agent(node.settings.socket, wire::Resume{}));
-  (void)client.acquire("0");
+  Client::wait_for([&] { return std::holds_alternative<wire::Acquired>(client.ask(wire::Acquire{.gpu = "0"})); });
 }
 
 TEST(Daemon, a_clock_that_never_follows_is_uncontrollable_and_reset) {
@@ -552,8 +563,8 @@ TEST(Daemon, a_clock_that_never_follows_is_uncontrollable_and_reset) {
   const auto ended = client.next();
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
   EXPECT_THAT(std::get<wire::Ended>(ended).reason, HasSubstr("accepts 900 MHz but the clock stays at 1410 MHz"));
-  Client::wait_for([&] { return !gpu.locked(); });
-  EXPECT_EQ(kind_of(client.mailbox->applied()), wire::ClockAnswer::kUncontrollable);
+  Client::wait_for([&] { return kind_of(client.mailbox->applied()) == wire::ClockAnswer::kUncontrollable; });
+  EXPECT_EQ(gpu.locked(), std::nullopt);
 }
 
 TEST(Daemon, a_restart_restores_what_a_killed_agent_has_left) {
