@@ -265,6 +265,14 @@ core::Result<Journal> StateDirectory::read_one(std::string_view gpu) const {
   return journal;
 }
 
+core::Result<format::LeaseRecord> StateDirectory::peek(std::string_view gpu) const {
+  PERSEUS_RETURN_IF_ERROR(check_uuid(gpu));
+  const std::string name = record_name(gpu);
+  PERSEUS_ASSIGN_OR_RETURN(const auto bytes, read_entry(folder_.get(), name));
+  if (!bytes) return core::fail(ErrorCode::kNotFound, "there is no such record", {name});
+  return format::parse_lease_record(*bytes, name);
+}
+
 core::Status StateDirectory::read_into(Journal& journal, const std::string& gpu) const {
   const std::string name = record_name(gpu);
   const auto quarantine = [&](const core::Error& error) {

@@ -18,7 +18,7 @@ inline constexpr std::size_t kMaxReason = 160;            ///< bytes of one sent
 inline constexpr std::size_t kMaxOwner = 320;             ///< bytes of "job (pid, uid)"
 inline constexpr std::size_t kMaxMessage = 1024;          ///< bytes of a refusal
 inline constexpr std::int64_t kMaxClockMhz = 65'535;      ///< what a mailbox can carry
-inline constexpr std::int64_t kMaxResumeMs = 86'400'000;  ///< a GPU reset takes minutes; a day is long enough
+inline constexpr std::int64_t kMaxResumeMs = 604'800'000;  ///< a week: longer than any maintenance that should resume by itself
 inline constexpr double kMaxReading =
     1e15;  ///< of watts, joules, degrees, seconds: beyond any that can occur
 

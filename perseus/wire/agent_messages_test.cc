@@ -136,7 +136,7 @@ struct Draw {
       case 4:
         return GetStatus{};
       case 5:
-        return number(2) == 0 ? Quiesce{} : Quiesce{milliseconds(1 + number(86'400'000))};
+        return number(2) == 0 ? Quiesce{} : Quiesce{milliseconds(1 + number(604'800'000))};
       default:
         return Resume{};
     }
@@ -295,7 +295,7 @@ TEST(AgentMessages, RefusesValuesOutOfRange) {
   EXPECT_EQ(request_refusal(R"({"type":"acquire","gpu":"0","job":"a\u001bb"})"),
             R"(request:1:35: job is "a\u001bb"; it must be printable UTF-8 of at most 128 bytes)");
   EXPECT_EQ(request_refusal(R"({"type":"quiesce","resume_after_ms":0})"),
-            R"(request:1:37: "0" where a whole number from 1 to 86400000 must stand)");
+            R"(request:1:37: "0" where a whole number from 1 to 604800000 must stand)");
 }
 
 TEST(AgentMessages, BoundsWhatItReads) {
