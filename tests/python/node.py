@@ -84,11 +84,15 @@ class Client:
 
     def __init__(self, path: Path, hello: bool = True, pidfd: bool = True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(str(path))
         self.events: list[dict] = []  # "ended" messages that came between replies
-        if hello:
-            self.welcome = self.hello(pidfd)
+        try:
+            self.socket.settimeout(PATIENCE_S)
+            self.socket.connect(str(path))
+            if hello:
+                self.welcome = self.hello(pidfd)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def hello(self, pidfd: bool = True) -> dict:
         fd = os.pidfd_open(os.getpid()) if pidfd else -1
@@ -220,6 +224,7 @@ class Node:
         self.log = folder / "agent.log"
         self.agent: Process | None = None
         self._processes: list[Process] = []
+        self._clients: list[Client] = []
         # Open to other users, as real device files are: some tests are about them.
         made = self.run(
             "sim", "create", "--gpus", gpus, "--gpu-model", gpu_model, "--seed", seed, "--every-user",
@@ -237,6 +242,8 @@ class Node:
         self.close()
 
     def close(self) -> None:
+        for client in self._clients:
+            client.close()
         for process in self._processes:
             process.signal(signal.SIGCONT)
             process.kill()
@@ -295,7 +302,9 @@ class Node:
         return True
 
     def client(self, **options) -> Client:
-        return Client(self.socket, **options)
+        """Closed at the latest with the node."""
+        self._clients.append(Client(self.socket, **options))
+        return self._clients[-1]
 
     def start_owner(
         self, gpu: str, clocks: list[int], ttl_ms: int = 10_000, interval_s: float = 0.01, ready: bool = True
