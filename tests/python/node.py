@@ -335,7 +335,8 @@ class Node:
         return self.show()[gpu]["uuid"]
 
     def history(self, gpu: int) -> list[dict]:
-        return json.loads(self.run("sim", "history", "--gpu", gpu, "--json").stdout)
+        """Setting calls that the driver got, oldest first; "call" is "lock_clock", "reset_clock", ..."""
+        return json.loads(self.run("sim", "history", "--gpu", gpu, "--json").stdout)["calls"]
 
     def fault(self, gpu: int, fault: str) -> None:
         self.run("sim", "fault", "--gpu", gpu, fault)
