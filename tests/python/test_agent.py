@@ -342,7 +342,7 @@ def test_row_20_another_user_is_denied_and_audited(node):
     tried = run_as_nobody(
         node,
         f"c = Client(Path({str(node.socket)!r}))\n"
-        "for ask in (lambda: c.acquire('0', 'theft'), lambda: c.ask({'type': 'quiesce', 'resume_after_ms': None})):\n"
+        "for ask in (lambda: c.acquire('0', 'theft'), lambda: c.ask({'type': 'quiesce'})):\n"
         "    try: ask(); print('allowed')\n"
         "    except Refused as refused: print(refused.code)",
     )
