@@ -15,10 +15,10 @@
 // other end goes (agent restarted, guardian killed) the thread dials again with back-off, takes the leases
 // again and posts what was wanted last; until then wants are kept and nothing happens.
 //
-// fork(): a child inherits the connection, since the kernel has no close-on-fork for sockets. It does not
-// keep the lease alive: the other end watches the pidfd of the process that said hello, and ends the leases
-// when that process ends. In the child every function of the link does nothing (pthread_atfork marks it), and
-// its destructor frees memory only. exec() closes the connection.
+// fork(): in the child the connection is closed by pthread_atfork, every function of the link does nothing,
+// and its destructor leaks what it has (its thread is not there to be joined). So a child does not keep a
+// lease alive; and were it made without that handler (clone), the other end would still watch the pidfd of
+// the process that said hello. exec() closes the connection.
 #pragma once
 
 #include <atomic>
@@ -28,7 +28,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "perseus/core/result.h"
@@ -61,7 +60,7 @@ enum class HoldState : std::uint8_t {
   kFailed,    ///< the driver refuses; the GPU is at, or on its way to, its baseline
   kYielded,   ///< somebody else sets this GPU's clock
   kNoEffect,  ///< the driver says yes, but the clock does not follow
-  kEnded,     ///< the other end took the lease back: ended_reason(). It is not asked for again
+  kEnded,     ///< the lease is over: released, or taken back by the other end. It is not asked for again
   kLost,      ///< no connection at this moment; the GPU is at its baseline; dialling again
 };
 
@@ -81,6 +80,7 @@ class ClockHold {
   void touch_hook();
 
   [[nodiscard]] HoldState state() const;
+  /// One sentence once the lease is over.
   [[nodiscard]] std::string ended_reason() const;
   /// Of the grant as it was first given.
   [[nodiscard]] const std::string& gpu() const { return gpu_; }
@@ -91,25 +91,32 @@ class ClockHold {
 
  private:
   friend class ClockLink;
-  ClockHold(std::string gpu, std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
-  void put(std::uint32_t wanted);
-  void replace(std::uint64_t lease, std::unique_ptr<wire::MailboxUser> mailbox);
-  void drop_mailbox();
+  ClockHold(std::string asked, std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
+  void put(std::uint32_t mhz);
+  [[nodiscard]] bool try_lock() const { return !locked_.exchange(true); }
+  void lock() const;
+  void unlock() const { locked_.store(false); }
+  void flush() const;
+  void post_again();
+  void take(std::unique_ptr<wire::MailboxUser> mailbox);
+  void end(std::string reason);
+  [[nodiscard]] bool in_child() const;
 
   std::string asked_;  ///< as the caller named the GPU
   std::string job_;
   std::string gpu_;
   std::vector<core::Megahertz> clocks_;
   std::optional<core::Megahertz> baseline_;
-  std::uint64_t lease_ = 0;  ///< of the link's thread, under its mutex
+  std::uint32_t generation_;  ///< of the process that made it (fork_guard.h)
 
-  /// What is wanted: 0 nothing, 1 baseline, MHz + 1 a clock.
-  std::atomic<std::uint32_t> wanted_{0};
-  /// Held for the few instructions of a post, and while the mailbox is replaced; never waited for by want().
-  mutable std::atomic<bool> posting_{false};
+  /// What is wanted: a count of wants in the upper half, MHz (0: the baseline) in the lower; 0: nothing yet.
+  std::atomic<std::uint64_t> wanted_{0};
+  /// A lock of a few instructions around the mailbox, which the link's thread replaces after a reconnection.
+  /// want() never waits for it: whoever lets go of it looks for newer wants (flush()).
+  mutable std::atomic<bool> locked_{false};
   std::unique_ptr<wire::MailboxUser> mailbox_;
-  std::atomic<std::uint32_t> posted_sequence_{0};
-  std::atomic<std::uint32_t> posted_{0};  ///< the value of wanted_ that was posted last
+  mutable std::atomic<std::uint64_t> posted_{0};    ///< the value of wanted_ that was posted last
+  mutable std::atomic<std::uint32_t> sequence_{0};  ///< of that post
   std::atomic<std::uint32_t> reacquired_{0};
   std::atomic<bool> ended_{false};
   mutable std::mutex reason_mutex_;
@@ -143,7 +150,7 @@ class ClockLink {
   [[nodiscard]] std::string peer() const;
 
   /// Takes a GPU (UUID or index). The other end's refusal as it is (kBusy names the owner); kTimeout; kIo.
-  /// The hold lives as long as the link.
+  /// The hold lives as long as the link; kLimit after kMaxHolds of them.
   [[nodiscard]] core::Result<ClockHold*> acquire(const std::string& gpu, const std::string& job,
                                                  wire::Deadline deadline);
   /// Gives it back; on success the GPU is at its baseline. An error means only that nobody said so yet: the
@@ -155,6 +162,8 @@ class ClockLink {
 
   /// Whether there is a connection at this moment.
   [[nodiscard]] bool connected() const;
+
+  static constexpr std::size_t kMaxHolds = 1024;
 
  private:
   class Impl;

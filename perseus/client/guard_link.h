@@ -9,10 +9,7 @@
 // restores what the dead one has left (its own watcher has mostly done so already: agent/guard.h).
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
-#include <vector>
 
 #include "perseus/client/clock_link.h"
 
@@ -24,28 +21,23 @@ struct GuardOptions {
   std::string state_dir;  ///< `--state-dir`; empty: the guardian's default
 };
 
-/// $PERSEUS_AGENT_BIN, else perseus-agent beside the running executable, else in ../libexec/perseus beside
-/// it, else the path that it was installed to. kNotFound with all places.
+/// $PERSEUS_AGENT_BIN, else perseus-agent beside the running executable, in ../libexec/perseus beside it, in
+/// /usr/local/libexec/perseus or /usr/libexec/perseus, or in a folder of $PATH. kNotFound with what was
+/// tried.
 [[nodiscard]] core::Result<std::string> find_agent_program();
 
 /// Starts guardians by posix_spawn (never a bare fork: the caller may have many threads), with one end of a
-/// socket pair as its descriptor 3 and nothing else but standard error. Errors of dial(): kNotFound,
-/// kPermission, kIo.
+/// socket pair as its descriptor 3 and nothing else but standard error. The started process leaves its
+/// guardian to init and ends at once, so no child stays behind. Errors of dial(): kNotFound, kPermission,
+/// kTimeout, kIo.
 class GuardEndpoint final : public Endpoint {
  public:
   explicit GuardEndpoint(GuardOptions options) : options_(std::move(options)) {}
-  ~GuardEndpoint() override;
   [[nodiscard]] core::Result<format::UniqueFd> dial(wire::Deadline deadline) override;
   [[nodiscard]] std::string name() const override;
-  /// Process id of the guardian that was started last (of its watcher: agent/guard.h); 0 before the first.
-  /// For tests.
-  [[nodiscard]] pid_t last_started() const { return last_; }
 
  private:
-  void reap();
   GuardOptions options_;
-  pid_t last_ = 0;
-  std::vector<pid_t> children_;  ///< to be reaped
 };
 
 }  // namespace perseus::client
