@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import agent_campaign
 import pytest
 from node import Ended, Node, Refused, make_word, wait_until
 
@@ -631,3 +632,36 @@ def test_metrics_pass_the_check_of_their_format(node):
     assert intended["format"] == "perseus-intended/1"
     assert intended["gpus"][0]["intended_mhz"] == 900
     assert intended["gpus"][1]["intended_mhz"] is None
+
+
+# The commands of `perseus`.
+def test_perseus_agent_becomes_the_agent(node):
+    node.start_agent()
+    shown = node.run("agent", "status", "--socket", node.socket)
+    assert "backend sim" in shown.stdout
+    assert node.run("agent", "--help").stdout.startswith("The node agent of Perseus")
+    assert node.run("agent", "--no-such-flag", check=False).returncode == 2
+
+
+def test_doctor_finds_a_healthy_node_and_says_what_ails_a_sick_one(node):
+    node.start_agent()
+    arguments = ["doctor", "--backend", "sim", "--socket", node.socket, "--state-dir", node.state_dir, "--json"]
+    healthy = json.loads(node.run(*arguments).stdout)
+    assert healthy["ok"] is True
+    found = {check["name"]: check for check in healthy["checks"]}
+    assert found["socket"]["health"] == "ok"
+    assert found["gpu_0"]["found"] == "NVIDIA A100-SXM4-80GB: 81 clocks from 210 to 1410 MHz"
+    node.fault(0, "mig")
+    node.agent.kill()
+    sick = node.run(*arguments, check=False)
+    assert sick.returncode == 1
+    problems = {check["name"] for check in json.loads(sick.stdout)["checks"] if check["health"] == "problem"}
+    assert problems == {"gpu_0", "socket"}
+    assert all(check["repair"] for check in json.loads(sick.stdout)["checks"] if check["health"] != "ok")
+
+
+def test_rows_3_and_8_dozens_of_kills_leave_no_gpu_low(perseus_binary, tmp_path):
+    """The short form of tests/python/agent_campaign.py."""
+    result = agent_campaign.run(perseus_binary, tmp_path, kills=36, seed=36)
+    print(f"rows 3 and 8: {json.dumps(result)}")
+    assert (result["gpus_left_low"], result["locked_at_end"], result["records_left"]) == (0, 0, 0)
