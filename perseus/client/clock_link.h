@@ -94,7 +94,7 @@ class ClockHold {
 
  private:
   friend class ClockLink;
-  ClockHold(std::string asked, std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
+  ClockHold(std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
   void put(std::uint32_t mhz);
   [[nodiscard]] bool try_lock() const { return !locked_.exchange(true); }
   void lock() const;
@@ -105,7 +105,6 @@ class ClockHold {
   void end(std::string reason);
   [[nodiscard]] bool in_child() const;
 
-  std::string asked_;  ///< as the caller named the GPU
   std::string job_;
   std::string gpu_;
   std::vector<core::Megahertz> clocks_;

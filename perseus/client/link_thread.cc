@@ -292,7 +292,7 @@ void ClockLink::Impl::on_acquired(Exchange& exchange, wire::Acquired granted, fo
   held.lease = granted.lease;
   held.time_to_live = granted.time_to_live;
   held.next_renewal = next_renewal;
-  held.hold.reset(new ClockHold(asked->gpu, asked->job, granted, *std::move(mailbox)));
+  held.hold.reset(new ClockHold(asked->job, granted, *std::move(mailbox)));
   exchange.hold = held.hold.get();
   exchange.reply = std::move(granted);
 }
