@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import agent_campaign
 import pytest
 from node import Ended, Node, Refused, make_word, wait_until
 
@@ -657,3 +658,10 @@ def test_doctor_finds_a_healthy_node_and_says_what_ails_a_sick_one(node):
     problems = {check["name"] for check in json.loads(sick.stdout)["checks"] if check["health"] == "problem"}
     assert problems == {"gpu_0", "socket"}
     assert all(check["repair"] for check in json.loads(sick.stdout)["checks"] if check["health"] != "ok")
+
+
+def test_rows_3_and_8_dozens_of_kills_leave_no_gpu_low(perseus_binary, tmp_path):
+    """The short form of tests/python/agent_campaign.py."""
+    result = agent_campaign.run(perseus_binary, tmp_path, kills=36, seed=36)
+    print(f"rows 3 and 8: {json.dumps(result)}")
+    assert (result["gpus_left_low"], result["locked_at_end"], result["records_left"]) == (0, 0, 0)
