@@ -323,6 +323,12 @@ class Node:
     def audited(self, event: str, **members) -> list[dict]:
         return [line for line in self.audit() if line["event"] == event and members.items() <= line.items()]
 
+    def metric(self, sample: str) -> float:
+        """The value of one sample, given with its labels, in the metrics file; 0 if it is not there."""
+        path = self.socket.parent / "metrics.prom"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample + " ")), 0.0)
+
     # The driver, asked behind the agent's back.
     def show(self) -> list[dict]:
         return json.loads(self.run("sim", "show", "--json").stdout)["gpus"]
