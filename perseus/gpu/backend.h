@@ -59,9 +59,12 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   /// The driver's version as it writes it.
   [[nodiscard]] virtual const std::string& driver_version() const = 0;
-  /// All devices, by index. Pointers stay valid until the backend goes: a device that is lost answers
-  /// kDeviceLost.
+  /// All devices that can be read, by index (which may have gaps: see unreadable() and find_device()).
+  /// Pointers stay valid until the backend goes: a device that is lost answers kDeviceLost. reopen() may add
+  /// devices.
   [[nodiscard]] virtual const std::vector<Device*>& devices() const = 0;
+  /// GPUs that the driver counts but does not let us look at, one error each: lost before we came, or barred.
+  [[nodiscard]] virtual std::vector<core::Error> unreadable() const { return {}; }
   /// Shuts the library down and starts it again (the driver was reloaded, a GPU was reset). Devices keep
   /// their identity by UUID; each one's energy epoch moves on if its counter restarted. kDriver: still not
   /// there; try later. Waits until calls in progress return.
@@ -75,5 +78,8 @@ class Backend {
 /// kDriver: it loads but does not start, with the driver's own words; kUnsupported: its version is one that
 /// we do not know.
 [[nodiscard]] core::Result<std::unique_ptr<Backend>> open_backend(const BackendOptions& options);
+
+/// The device with this index (`--gpu`); kNotFound with those that there are.
+[[nodiscard]] core::Result<Device*> find_device(const Backend& backend, std::uint32_t index);
 
 }  // namespace perseus::gpu
