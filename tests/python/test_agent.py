@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import agent_campaign
 import pytest
-from node import Ended, Node, Refused, make_word, wait_until
+from node import EndedError, Node, RefusedError, make_word, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 
@@ -220,7 +219,7 @@ def test_row_11_an_idle_agent_notices_a_reload_by_itself(node):
 
 
 def open_files(pid: int) -> list[str]:
-    return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def test_row_12_quiesced_the_agent_holds_nothing_of_the_driver(node):
@@ -230,7 +229,7 @@ def test_row_12_quiesced_the_agent_holds_nothing_of_the_driver(node):
     node.run_agent("quiesce")
     assert node.locked() == {}
     assert [name for name in open_files(agent.pid) if "gpus" in name] == []
-    with node.client() as client, pytest.raises(Refused, match="quiesced"):
+    with node.client() as client, pytest.raises(RefusedError, match="quiesced"):
         client.acquire("0")
     status = json.loads(node.run_agent("status", "--json").stdout)
     assert status["quiesced"] is True
@@ -259,7 +258,7 @@ def test_row_13_a_lost_gpu_leaves_the_others_alone(node):
         assert "lease" in client.wait_ended()
         assert other_box.wait(other_box.post(900)) == (900, "applied")
         wait_until(lambda: other.status()["gpus"][0]["state"] == "lost")
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             client.acquire("0")
         assert refused.value.code == "device_lost"
     node.clear(0)
@@ -328,7 +327,7 @@ def test_row_19_nonsense_on_the_socket_ends_its_connection_only(node):
             data = bytearray(seeds[turn % len(seeds)])
             for _ in range(turn // len(seeds)):
                 data[random.randrange(len(data))] = random.randrange(256)
-            with node.client() as bad, pytest.raises((Refused, Ended, OSError)):
+            with node.client() as bad, pytest.raises((RefusedError, EndedError, OSError)):
                 bad.send(bytes(data))
                 while True:
                     bad.reply()
@@ -347,7 +346,7 @@ def test_row_20_another_user_is_denied_and_audited(node):
         f"c = Client(Path({str(node.socket)!r}))\n"
         "for ask in (lambda: c.acquire('0', 'theft'), lambda: c.ask({'type': 'quiesce'})):\n"
         "    try: ask(); print('allowed')\n"
-        "    except Refused as refused: print(refused.code)",
+        "    except RefusedError as refused: print(refused.code)",
     )
     assert tried.stdout == "permission\npermission\n", tried.stderr
     (line,) = node.audited("acquire")
@@ -367,7 +366,7 @@ def test_row_20_a_grant_lets_another_user_in_down_to_its_floor(node):
         "lease, box = c.acquire('0')\n"
         "print(lease['clocks_mhz'][0], *box.wait(box.post(900)), *box.wait(box.post(885)))\n"
         "try: c.acquire('1')\n"
-        "except Refused as refused: print(refused.code)",
+        "except RefusedError as refused: print(refused.code)",
     )
     assert tried.stdout == "900 900 applied 900 refused\npermission\n", tried.stdout + tried.stderr
     node.wait_all_back()
@@ -388,7 +387,7 @@ def test_row_22_silent_connections_are_closed(node):
     with node.client() as good:
         good.acquire("0")
         for client in silent:
-            with pytest.raises(Ended):
+            with pytest.raises(EndedError):
                 client.receive()
             client.close()
         good.status()
@@ -439,7 +438,7 @@ def test_row_27_another_writer_is_seen_and_left_alone(node):
         wait_until(lambda: box.applied()[2] == "yielded")
         assert client.status()["gpus"][0]["state"] == "yielded"
         assert node.locked() == {0: 600}  # theirs
-        with pytest.raises(Refused, match="another program sets this clock"):
+        with pytest.raises(RefusedError, match="another program sets this clock"):
             client.acquire("0")
     assert node.audited("yield")
     assert node.agent.terminate() == 0
@@ -477,7 +476,7 @@ def test_row_29_a_full_disk_refuses_new_leases_and_changes_nothing(node):
         (node.state_dir / "filler").write_bytes(b"x" * 8192)
         with pytest.raises(OSError, match="space"):
             (node.state_dir / "filler2").write_bytes(b"x" * 16384)
-        with node.client() as client, pytest.raises(Refused) as refused:
+        with node.client() as client, pytest.raises(RefusedError) as refused:
             client.acquire("0")
         assert refused.value.code == "io"
         assert "No space left on device" in refused.value.message
@@ -515,7 +514,7 @@ def test_row_31_a_second_job_learns_who_holds_the_gpu(node):
     node.start_agent()
     owner = node.start_owner("0", [600])
     with node.client() as client:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             client.acquire("0", "second")
         assert refused.value.code == "busy"
         assert refused.value.message == f"GPU 0 is leased by owner (pid {owner.pid}, uid {os.getuid()})"
@@ -532,7 +531,7 @@ def test_row_32_root_of_a_container_is_nobody_and_its_end_is_noticed(node):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from node import *\n"
         f"c = Client(Path({str(node.socket)!r}))\n"
         "try: c.acquire('0'); print('allowed')\n"
-        "except Refused as refused: print(os.getpid(), refused.code)"
+        "except RefusedError as refused: print(os.getpid(), refused.code)"
     )
     inside = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", code]
     done = subprocess.run(inside, capture_output=True, text=True, check=False)
@@ -548,7 +547,7 @@ def test_row_32_a_pidfd_of_another_process_is_refused(node):
     fd = os.pidfd_open(sleeper.pid)
     try:
         client = node.client(hello=False)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             client.ask({"type": "hello", "protocol": 1, "client": "liar"}, fd)
         assert refused.value.code == "permission"
     finally:
@@ -564,7 +563,7 @@ def test_row_34_mig_and_virtual_gpus_are_refused_with_the_reason_and_read(node, 
     node.start_agent()
     with node.client() as client:
         assert client.welcome["gpus"][0]["controllable"] is False
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             client.acquire("0")
         assert refused.value.code == "unsupported"
         print(f"row 34: {refused.value.message}")
