@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,12 +78,24 @@ core::Status AuditLog::reopen() {
   return {};
 }
 
+bool AuditLog::may_write(const AuditEntry& entry, lease::Instant now) {
+  if (entry.result == "ok" || !entry.uid) return true;
+  if (refusals_.size() >= kMostUsers && !refusals_.contains(*entry.uid)) refusals_.clear();
+  return refusals_.try_emplace(*entry.uid, kRefusalsPerSecond, now).first->second.take(now);
+}
+
 void AuditLog::write(const AuditEntry& entry) {
+  const int log = file_ ? file_.get() : STDERR_FILENO;
+  pollfd ready{.fd = log, .events = POLLOUT, .revents = 0};
+  if (!may_write(entry, lease::SystemTime::instance().now()) || ::poll(&ready, 1, 0) != 1 ||
+      (ready.revents & POLLOUT) == 0) {
+    ++lost_;
+    return;
+  }
   const std::string line = audit_line(entry, std::chrono::system_clock::now()) + "\n";
-  const int fd = file_ ? file_.get() : STDERR_FILENO;
   ssize_t written = -1;
   do {
-    written = ::write(fd, line.data(), line.size());
+    written = ::write(log, line.data(), line.size());
   } while (written < 0 && errno == EINTR);
   if (written != static_cast<ssize_t>(line.size())) ++lost_;
 }

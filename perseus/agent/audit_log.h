@@ -11,10 +11,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "perseus/agent/rate_limit.h"
 #include "perseus/core/result.h"
 #include "perseus/format/unique_fd.h"
 
@@ -65,14 +67,23 @@ class AuditLog {
   [[nodiscard]] static core::Result<AuditLog> open(std::string path);
   /// Opens the file anew by its name: after a rotation. The old one stays on an error.
   [[nodiscard]] core::Status reopen();
-  /// Never fails towards the caller: what could not be written is counted.
+  /// Never fails towards the caller and never waits for a reader: what cannot be written at once is counted.
+  /// So are refusals of one user beyond kRefusalsPerSecond: a peer must not fill the disk.
   void write(const AuditEntry& entry);
   [[nodiscard]] std::uint64_t lost() const { return lost_; }
 
+  /// Lines about refusals to one user (assumed: a person or a script makes a few; a loop makes thousands).
+  static constexpr std::uint32_t kRefusalsPerSecond = 20;
+
  private:
+  [[nodiscard]] bool may_write(const AuditEntry& entry, lease::Instant now);
+
   std::string path_;
   format::UniqueFd file_;  ///< none: standard error
   std::uint64_t lost_ = 0;
+  /// One for each user that was refused lately; forgotten all at once when there are many.
+  static constexpr std::size_t kMostUsers = 256;
+  std::map<uid_t, TokenBucket> refusals_;
 };
 
 }  // namespace perseus::agent

@@ -68,16 +68,15 @@ void BackendKeeper::run() {
 }
 
 void BackendKeeper::try_reopen() {
+  // A driver that comes and goes is opened more and more seldom: each time all GPUs' calls have to wait.
+  if (std::chrono::steady_clock::now() - last_try_ >= kQuiet) backoff_.reset();
   core::Status status = backend_.reopen();
   {
     const std::lock_guard lock(mutex_);
-    if (status) {
-      // A close() that has come meanwhile stays.
-      if (task_ == Task::kReopen) task_ = Task::kNone;
-      backoff_.reset();
-    }
-    // Even after a success: a driver that comes and goes is not to be opened without pause.
-    not_before_ = std::chrono::steady_clock::now() + backoff_.next();
+    // A close() that has come meanwhile stays.
+    if (status && task_ == Task::kReopen) task_ = Task::kNone;
+    last_try_ = std::chrono::steady_clock::now();
+    not_before_ = last_try_ + backoff_.next();
   }
   on_reopened_(std::move(status));
 }

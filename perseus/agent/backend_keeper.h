@@ -33,6 +33,9 @@ class BackendKeeper {
   void close(std::function<void()> done);
 
  private:
+  /// After so long without a try the next one need not wait (assumed: a reload of a driver takes seconds).
+  static constexpr lease::Duration kQuiet = std::chrono::seconds(30);
+
   enum class Task : std::uint8_t { kNone, kReopen, kClose };
   void run();
   [[nodiscard]] Task next_task();
@@ -42,11 +45,12 @@ class BackendKeeper {
   lease::Backoff backoff_;
   std::function<void(core::Status)> on_reopened_;
 
-  std::mutex mutex_;  ///< guards the next four
+  std::mutex mutex_;  ///< guards the next five
   std::condition_variable changed_;
   Task task_ = Task::kNone;
   std::function<void()> closed_;
   lease::Instant not_before_;
+  lease::Instant last_try_;
   bool stopping_ = false;
 
   std::thread thread_;

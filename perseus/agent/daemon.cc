@@ -145,6 +145,9 @@ core::Status Daemon::start(const DaemonSettings& settings, std::unique_ptr<gpu::
   fleet_ =
       std::make_unique<Fleet>(FleetContext{*loop_, *backend_, *directory_, audit_, time}, std::move(config));
   fleet_->recover(journal);
+  // So that the first client finds GPUs that can be leased; one that hangs is told of later.
+  const auto known_by = time.now() + to_duration(fleet_->config().degraded_after);
+  while (!fleet_->all_known() && time.now() < known_by) loop_->turn(known_by);
   PERSEUS_ASSIGN_OR_RETURN(auto listener, listen_at(settings.socket));
   server_ =
       std::make_unique<Server>(ServerContext{*loop_, *fleet_, audit_, processes_, time}, std::move(listener),
@@ -159,9 +162,12 @@ Daemon::~Daemon() {
 }
 
 core::Status Daemon::watch_signals() {
+  // A log reader that went away must not end the agent; systemd ignores this one for its services, others do
+  // not.
+  (void)::signal(SIGPIPE, SIG_IGN);
   sigset_t set{};
   ::sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGQUIT, SIGHUP}) ::sigaddset(&set, signal);
   if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
     return core::fail(ErrorCode::kIo, "cannot block signals");
   signals_ = format::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -211,7 +217,7 @@ void Daemon::reload() {
 AgentMetrics Daemon::metrics() const {
   AgentMetrics all{.status = {.version = kVersion,
                               .backend = std::string(backend_->name()),
-                              .driver = backend_->driver_version()},
+                              .driver = fleet_->driver_version()},
                    .server = server_->counters(),
                    .connections = server_->connections(),
                    .audit_lines_lost = audit_.lost()};

@@ -57,7 +57,8 @@ inline constexpr lease::Duration kStopPatience = std::chrono::seconds(10);
 class Daemon {
  public:
   /// Opens everything in the order in which a crash harms least: state folder and its lock, driver, what the
-  /// journal owes, then the socket. Blocks the signals TERM, INT and HUP in this thread and those it starts.
+  /// journal owes, then the socket. Ignores SIGPIPE and blocks the signals TERM, INT, QUIT and HUP in this
+  /// thread and those it starts.
   [[nodiscard]] static core::Result<std::unique_ptr<Daemon>> open(const DaemonSettings& settings);
   /// The same on a backend that is open already; for tests.
   [[nodiscard]] static core::Result<std::unique_ptr<Daemon>> open(const DaemonSettings& settings,

@@ -62,8 +62,13 @@ class Node {
     auto backend = std::make_unique<tests::FakeBackend>(2);
     gpus = backend.get();
     PERSEUS_ASSIGN_OR_RETURN(daemon, Daemon::open(settings, std::move(backend), std::move(processes)));
-    thread_ = std::thread([this] { all_back_ = daemon->run(); });
+    if (!wait_) run();
     return {};
+  }
+  /// start() then only listens, until run().
+  void wait() { wait_ = true; }
+  void run() {
+    thread_ = std::thread([this] { all_back_ = daemon->run(); });
   }
   /// Ends the agent; whether it said that every GPU is back.
   bool stop() {
@@ -86,6 +91,7 @@ class Node {
   std::string folder_;
   std::thread thread_;
   bool all_back_ = false;
+  bool wait_ = false;
 };
 
 /// A client that speaks the protocol by hand.
@@ -93,13 +99,12 @@ class Client {
  public:
   explicit Client(const Node& node)
       : socket_(wire::connect_seqpacket(node.settings.socket, wire::deadline_in(kPatience)).value()) {}
-  /// Hello with this process' pidfd.
-  wire::AgentReply hello(bool with_pidfd = true) {
-    const auto self = lease::ProcessHandle::open(::getpid());
-    return ask(wire::Hello{.client = "test"}, with_pidfd ? self->fd() : -1);
+  wire::AgentReply hello() { return ask(wire::Hello{.client = "test"}); }
+  void send(const wire::AgentRequest& request, int fd = -1) {
+    EXPECT_TRUE(wire::send_packet(socket_.get(), wire::encode(request), fd, wire::deadline_in(kPatience)));
   }
   wire::AgentReply ask(const wire::AgentRequest& request, int fd = -1) {
-    EXPECT_TRUE(wire::send_packet(socket_.get(), wire::encode(request), fd, wire::deadline_in(kPatience)));
+    send(request, fd);
     return next();
   }
   wire::AgentReply next() {
@@ -229,26 +234,51 @@ TEST(Daemon, a_second_asker_learns_who_holds_the_gpu) {
   (void)second.acquire("0");
 }
 
-TEST(Daemon, without_a_pidfd_one_may_look_but_not_lease) {
+TEST(Daemon, takes_no_descriptors) {
   Node node;
   ASSERT_TRUE(node.start());
   Client client(node);
-  (void)client.hello(false);
-  EXPECT_TRUE(std::holds_alternative<wire::AgentStatus>(client.ask(wire::GetStatus{})));
-  EXPECT_EQ(refusal_of(client.ask(wire::Acquire{.gpu = "0"})),
-            "a lease needs the client's own pidfd, sent with hello");
-  EXPECT_THAT(refusal_of(client.ask(wire::Quiesce{})), HasSubstr("is no administrator of this agent"));
+  const auto self = lease::ProcessHandle::open(::getpid());
+  ASSERT_TRUE(self);
+  EXPECT_EQ(refusal_of(client.ask(wire::Hello{.client = "old"}, self->fd())),
+            "a packet with a file descriptor; none is taken");
+  (void)client.next();
+  EXPECT_TRUE(client.ended);
 }
 
-TEST(Daemon, a_pidfd_of_somebody_else_is_refused) {
+TEST(Daemon, nothing_may_be_sent_before_the_welcome) {
+  Node node;
+  node.wait();
+  ASSERT_TRUE(node.start());
+  Client client(node);
+  client.send(wire::Hello{.client = "hasty"});
+  client.send(wire::Acquire{.gpu = "0"});
+  node.run();
+  EXPECT_EQ(refusal_of(client.next()), "something was sent before the welcome to hello was read");
+  (void)client.next();
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Daemon, another_process_cannot_use_a_connection) {
   Node node;
   ASSERT_TRUE(node.start());
   Client client(node);
-  const auto parent = lease::ProcessHandle::open(::getppid());
-  ASSERT_TRUE(parent);
-  const auto reply = client.ask(wire::Hello{.client = "liar"}, parent->fd());
-  ASSERT_TRUE(std::holds_alternative<wire::Refusal>(reply));
-  EXPECT_EQ(std::get<wire::Refusal>(reply).code, ErrorCode::kPermission);
+  (void)client.hello();
+  const std::string ask = wire::encode(wire::AgentRequest(wire::Acquire{.gpu = "0"}));
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::_exit(::send(client.fd(), ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())
+                ? 0
+                : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  EXPECT_EQ(refusal_of(client.next()), "this connection was made by process " + std::to_string(::getpid()) +
+                                           "; process " + std::to_string(child) + " cannot use it");
+  (void)client.next();
+  EXPECT_TRUE(client.ended);
 }
 
 /// A /proc in which this process lives in a container, with `gpu_cgroup` for a process 4242.
@@ -300,7 +330,7 @@ TEST(Daemon, a_grants_floor_holds_and_its_withdrawal_ends_the_lease) {
   ::kill(::getpid(), SIGHUP);
   const auto ended = client.next();
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
-  EXPECT_EQ(std::get<wire::Ended>(ended).reason, "the grant that allowed it was withdrawn");
+  EXPECT_EQ(std::get<wire::Ended>(ended).reason, "the grant that allowed it was withdrawn or made narrower");
   Client::wait_for([&] { return !node.gpus->device(0).locked(); });
 }
 

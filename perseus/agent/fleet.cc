@@ -15,6 +15,9 @@ using core::ErrorCode;
 
 /// Between tries of opening the driver's library: soon at first, since clocks may be waiting to come back.
 constexpr lease::Backoff::Limits kReopenLimits{std::chrono::milliseconds(100), std::chrono::seconds(5)};
+/// The same while a GPU is lost: it may have been reset by somebody, but most stay lost until a reboot, and
+/// each try makes all others wait (assumed).
+constexpr lease::Backoff::Limits kLostLimits{std::chrono::seconds(10), std::chrono::minutes(10)};
 
 lease::Duration to_duration(core::Seconds time) {
   return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
@@ -60,22 +63,39 @@ Abilities find_abilities(gpu::Device& device) {
 }
 
 Fleet::Fleet(FleetContext context, format::AgentConfig config)
-    : context_(context), config_(std::move(config)), table_(names_of(context.backend)) {
+    : context_(context),
+      config_(std::move(config)),
+      table_(names_of(context.backend)),
+      driver_version_(context.backend.driver_version()),
+      lost_backoff_(kLostLimits) {
   const auto& devices = context_.backend.devices();
   for (GpuIndex i = 0; i < devices.size(); ++i) {
     units_.push_back(make_unit(i, *devices[i]));
-    adopt_abilities(i, find_abilities(*devices[i]));
+    (void)table_.set_obstacle(i, Obstacle::kUnsupported, "the driver has not told yet what this GPU can do");
   }
-  for (auto& unit : units_) unit->sampler->resume();
+  for (GpuIndex i = 0; i < units_.size(); ++i) {
+    ask_abilities(i);
+    units_[i]->sampler->resume();
+  }
   keeper_ = std::make_unique<BackendKeeper>(context_.backend, kReopenLimits, [this](core::Status status) {
-    std::vector<Abilities> abilities;
-    if (status) {
-      for (gpu::Device* device : context_.backend.devices()) abilities.push_back(find_abilities(*device));
-    }
-    context_.loop.post([this, status = std::move(status), abilities = std::move(abilities)] {
-      on_reopened(status, abilities);
+    context_.loop.post([this, status = std::move(status), version = context_.backend.driver_version()] {
+      on_reopened(status, version);
     });
   });
+}
+
+void Fleet::ask_abilities(GpuIndex gpu) {
+  // On the GPU's own thread: one that hangs keeps nobody from using, or restoring, the others.
+  units_[gpu]->sampler->run_with_device([this, gpu](gpu::Device& device) {
+    context_.loop.post([this, gpu, found = find_abilities(device)] {
+      units_[gpu]->known = true;
+      adopt_abilities(gpu, found);
+    });
+  });
+}
+
+bool Fleet::all_known() const {
+  return std::ranges::all_of(units_, [](const auto& unit) { return unit->known; });
 }
 
 Fleet::~Fleet() {
@@ -165,7 +185,10 @@ void Fleet::on_owed(GpuIndex gpu, const std::string& owner, core::Status status)
 
 void Fleet::set_config(const format::AgentConfig& config) {
   config_ = config;
-  for (auto& unit : units_) unit->sampler->set_period(to_duration(config_.sample_period));
+  for (GpuIndex i = 0; i < units_.size(); ++i) {
+    units_[i]->sampler->set_period(to_duration(config_.sample_period));
+    if (units_[i]->known) adopt_abilities(i, units_[i]->abilities);  // the baseline may be another
+  }
 }
 
 core::Result<GpuIndex> Fleet::find(std::string_view name) const {
@@ -220,6 +243,7 @@ void Fleet::acquire(GpuIndex gpu, LeaseAsk ask, const Permit& permit, GrantedRep
   auto requests = std::make_shared<MailboxRequests>(*std::move(mailbox), context_.time, interval, unit.held);
   unit.starting = GpuUnit::Starting{lease, clocks, requests, std::move(reply)};
   unit.watch.reset();
+  unit.baseline = config_.baseline;
   const lease::LeaseTerms terms{owner, config_.baseline, std::move(clocks)};
   auto accepted = unit.thread->acquire(terms, requests, [this, gpu, lease](core::Status status) {
     context_.loop.post([this, gpu, lease, status] { on_started(gpu, lease, status); });
@@ -294,7 +318,7 @@ void Fleet::on_restored(GpuIndex gpu, const Ending& ending, core::Status status)
     ++(status ? unit.leases.restored : unit.leases.restore_failures);
     AuditEntry audit = entry(AuditEvent::kRestore, gpu);
     audit.lease = ending.lease;
-    audit.detail = fmt::format("to {}", clock_text(config_.baseline));
+    audit.detail = fmt::format("to {}", clock_text(unit.baseline));
     if (!status) {
       audit.result = core::info(status.error().code()).name;
       audit.detail = status.error().message();
@@ -317,7 +341,7 @@ void Fleet::quiesce(std::optional<lease::Duration> resume_after, Reply reply) {
 
 void Fleet::close_when_free() {
   if (!table_.quiesced() || closing_) return;
-  if (closed_) {
+  if (closed_ && !reopening_) {
     if (quiesce_reply_) std::exchange(quiesce_reply_, {})({});
     return;
   }
@@ -343,8 +367,10 @@ core::Status Fleet::all_back() const {
 void Fleet::on_closed() {
   closing_ = false;
   closed_ = true;
+  reopening_ = false;
   if (quiesce_reply_) std::exchange(quiesce_reply_, {})(all_back());
   if (!std::exchange(reopen_when_closed_, false)) return;
+  reopening_ = true;
   keeper_->reopen();
 }
 
@@ -357,6 +383,7 @@ void Fleet::resume(Reply reply) {
   if (closing_) {
     reopen_when_closed_ = true;
   } else {
+    reopening_ = true;
     keeper_->reopen();
   }
 }
@@ -365,8 +392,27 @@ void Fleet::stop() {
   carry_out(table_.stop(), AuditEvent::kEnd);
 }
 
+void Fleet::reopen_for_lost() {
+  if (!lost_retry_at_ || context_.time.now() < *lost_retry_at_) return;
+  lost_retry_at_.reset();
+  if (table_.quiesced() || closed_) return;
+  for (GpuIndex i = 0; i < table_.size(); ++i) {
+    if (table_.gpu(i).obstacle != Obstacle::kLost) continue;
+    lost_retry_at_ = context_.time.now() + lost_backoff_.next();
+    return keeper_->reopen();
+  }
+  lost_backoff_.reset();
+}
+
+std::optional<lease::Instant> Fleet::next_deadline() const {
+  auto next = table_.next_deadline();
+  if (lost_retry_at_ && (!next || *lost_retry_at_ < *next)) next = lost_retry_at_;
+  return next;
+}
+
 void Fleet::tick() {
   carry_out(table_.expire(context_.time.now(), wall_now()), AuditEvent::kExpire);
+  reopen_for_lost();
   const auto resume_at = table_.resume_at();
   if (!resume_at || context_.time.now() < *resume_at) return;
   context_.audit.write({.event = AuditEvent::kResume, .detail = "by itself, as asked"});

@@ -79,9 +79,14 @@ class Fleet {
   void stop();
   [[nodiscard]] bool at_rest() const { return table_.at_rest(); }
 
+  /// Lives on, though its connection could not be read for a while because it waits for us.
+  void keep_alive(ConnectionId connection) { table_.keep_alive(connection, context_.time.now()); }
+  /// Whether every driver has told what its GPU can do. Until then a GPU cannot be leased.
+  [[nodiscard]] bool all_known() const;
+
   /// What is due at this moment.
   void tick();
-  [[nodiscard]] std::optional<lease::Instant> next_deadline() const { return table_.next_deadline(); }
+  [[nodiscard]] std::optional<lease::Instant> next_deadline() const;
 
   [[nodiscard]] const LeaseTable& table() const { return table_; }
   [[nodiscard]] const GpuUnit& unit(GpuIndex gpu) const { return *units_[gpu]; }
@@ -89,6 +94,8 @@ class Fleet {
   [[nodiscard]] wire::GpuStatus status(GpuIndex gpu) const;
   [[nodiscard]] std::vector<wire::GpuStatus> status() const;
   [[nodiscard]] const gpu::Backend& backend() const { return context_.backend; }
+  /// As of the last time that the library was opened.
+  [[nodiscard]] const std::string& driver_version() const { return driver_version_; }
   [[nodiscard]] const format::AgentConfig& config() const { return config_; }
 
  private:
@@ -102,7 +109,9 @@ class Fleet {
   void on_clock_event(GpuIndex gpu, const lease::ClockEvent& event);
   void on_reading(GpuIndex gpu, const Reading& reading, const std::optional<ClockReading>& judged);
   void on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& reading);
-  void on_reopened(core::Status status, std::vector<Abilities> abilities);
+  void ask_abilities(GpuIndex gpu);
+  void on_reopened(core::Status status, std::string driver_version);
+  void reopen_for_lost();
   void on_driver_error(GpuIndex gpu, const core::Error& error);
   void close_when_free();
   void on_closed();
@@ -118,6 +127,10 @@ class Fleet {
   bool closing_ = false;  ///< the keeper has been told to close
   bool closed_ = false;
   bool reopen_when_closed_ = false;
+  bool reopening_ = false;  ///< closed, and the keeper has been told to open
+  std::string driver_version_;
+  lease::Backoff lost_backoff_;
+  std::optional<lease::Instant> lost_retry_at_;  ///< while a GPU is lost
   Reply quiesce_reply_;
   Reply resume_reply_;
   std::vector<std::unique_ptr<GpuUnit>> units_;

@@ -48,6 +48,7 @@ void Fleet::on_driver_error(GpuIndex gpu, const core::Error& error) {
   if (const auto ending = table_.set_obstacle(gpu, Obstacle::kLost, error.message())) {
     carry_out(*ending, AuditEvent::kEnd);
   }
+  if (!lost_retry_at_) lost_retry_at_ = context_.time.now() + lost_backoff_.next();
 }
 
 void Fleet::on_reading(GpuIndex gpu, const Reading& reading, const std::optional<ClockReading>& judged) {
@@ -93,7 +94,7 @@ void Fleet::on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& 
   }
 }
 
-void Fleet::on_reopened(core::Status status, std::vector<Abilities> abilities) {
+void Fleet::on_reopened(core::Status status, std::string driver_version) {
   AuditEntry audit{.event = AuditEvent::kDriver, .detail = "opened again"};
   if (!status) {
     audit.result = core::info(status.error().code()).name;
@@ -102,13 +103,15 @@ void Fleet::on_reopened(core::Status status, std::vector<Abilities> abilities) {
   context_.audit.write(audit);
   if (resume_reply_) std::exchange(resume_reply_, {})(status);
   if (!status) return;
+  driver_version_ = std::move(driver_version);
   closed_ = false;
+  reopening_ = false;
+  if (table_.quiesced()) return close_when_free();  // quiesced anew meanwhile: nobody touches the driver
   for (GpuIndex i = 0; i < units_.size(); ++i) {
-    if (i < abilities.size()) adopt_abilities(i, std::move(abilities[i]));
     units_[i]->thread->retry_now();
     units_[i]->sampler->resume();
+    ask_abilities(i);
   }
-  close_when_free();  // quiesced anew meanwhile
 }
 
 std::vector<wire::AgentGpu> Fleet::welcome() const {

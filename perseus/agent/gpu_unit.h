@@ -59,6 +59,8 @@ struct LeaseCounters {
 struct GpuUnit {
   gpu::Device* device = nullptr;
   Abilities abilities;
+  bool known = false;                       ///< the driver has told `abilities` at least once
+  std::optional<core::Megahertz> baseline;  ///< of the last lease: a later configuration does not change it
   std::optional<std::uint32_t> energy_epoch;
   Telemetry telemetry;
   WriterWatch watch{WriterWatchOptions{}};

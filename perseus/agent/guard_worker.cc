@@ -112,7 +112,7 @@ void GuardWorker::tick() {
 
 void GuardWorker::on_socket() {
   if (give_up_ || waiting_) return;
-  auto packet = wire::receive_packet(socket_.get(), wire::kMaxAgentRequest, kAtOnce);
+  auto packet = wire::receive_request(socket_.get(), wire::kMaxAgentRequest, kAtOnce);
   if (!packet) {
     if (packet.error().code() == ErrorCode::kTimeout) return;
     if (packet.error().code() == ErrorCode::kIo) return stop();
@@ -121,11 +121,11 @@ void GuardWorker::on_socket() {
   if (packet->end) return stop();
   const auto request = wire::parse_agent_request(packet->bytes);
   if (!request) return refuse(request.error());
-  dispatch(*request, std::move(packet->fd));
+  dispatch(*request);
 }
 
-void GuardWorker::dispatch(const wire::AgentRequest& request, format::UniqueFd fd) {
-  if (const auto* first = std::get_if<wire::Hello>(&request)) return hello(*first, std::move(fd));
+void GuardWorker::dispatch(const wire::AgentRequest& request) {
+  if (const auto* first = std::get_if<wire::Hello>(&request)) return hello(*first);
   if (!greeted_) return refuse(core::Error(ErrorCode::kInvalidInput, "the first request must be hello"));
   const auto unsupported = [this] {
     refuse(core::Error(ErrorCode::kUnsupported, "this is a guardian of one program; ask the node's agent"));
@@ -142,22 +142,22 @@ void GuardWorker::dispatch(const wire::AgentRequest& request, format::UniqueFd f
              request);
 }
 
-void GuardWorker::hello(const wire::Hello& request, format::UniqueFd fd) {
+void GuardWorker::hello(const wire::Hello& request) {
   if (greeted_) return refuse(core::Error(ErrorCode::kInvalidInput, "hello was said before"));
   if (request.protocol != wire::kAgentProtocol) {
     return refuse(core::Error(ErrorCode::kUnsupported, fmt::format("this guardian speaks protocol {}, not {}",
                                                                    wire::kAgentProtocol, request.protocol)));
   }
-  if (const core::Status adopted = adopt(std::move(fd)); !adopted) return refuse(adopted.error());
+  if (const core::Status watched = watch_program(); !watched) return refuse(watched.error());
   greeted_ = true;
   owner_.client = request.client;
   reply(welcome());
 }
 
-core::Status GuardWorker::adopt(format::UniqueFd fd) {
+core::Status GuardWorker::watch_program() {
+  // Who made the pair of sockets: the program that started us, whose user we are too.
   PERSEUS_ASSIGN_OR_RETURN(const wire::Peer peer, wire::peer_of(socket_.get()));
-  PERSEUS_ASSIGN_OR_RETURN(auto program, lease::ProcessHandle::adopt(std::move(fd)));
-  PERSEUS_RETURN_IF_ERROR(program.check_is(peer.pid));
+  PERSEUS_ASSIGN_OR_RETURN(auto program, lease::ProcessHandle::open(peer.pid));
   PERSEUS_RETURN_IF_ERROR(loop_.watch(program.fd(), EPOLLIN, [this](std::uint32_t) { stop(); }));
   program_ = std::move(program);
   owner_ = {.pid = peer.pid, .uid = peer.uid, .job = {}, .client = {}};

@@ -73,9 +73,9 @@ class GuardWorker {
   };
 
   void on_socket();
-  void dispatch(const wire::AgentRequest& request, format::UniqueFd fd);
-  void hello(const wire::Hello& request, format::UniqueFd fd);
-  core::Status adopt(format::UniqueFd fd);
+  void dispatch(const wire::AgentRequest& request);
+  void hello(const wire::Hello& request);
+  core::Status watch_program();
   [[nodiscard]] wire::Welcome welcome() const;
   void acquire(const wire::Acquire& request);
   core::Result<Unit*> take_unit(gpu::Device& device);

@@ -67,8 +67,8 @@ class GuardWorkerTest : public testing::Test {
     worker_.reset();
   }
 
-  void send(const wire::AgentRequest& request, int fd = -1) {
-    ASSERT_TRUE(wire::send_packet(socket_.get(), wire::encode(request), fd, wire::deadline_in(10s)));
+  void send(const wire::AgentRequest& request) {
+    ASSERT_TRUE(wire::send_packet(socket_.get(), wire::encode(request), -1, wire::deadline_in(10s)));
   }
   wire::AgentReply receive() {
     auto packet = wire::receive_packet(socket_.get(), wire::kMaxAgentPacket, wire::deadline_in(10s));
@@ -79,22 +79,19 @@ class GuardWorkerTest : public testing::Test {
     EXPECT_TRUE(reply) << packet->bytes;
     return *std::move(reply);
   }
-  wire::AgentReply ask(const wire::AgentRequest& request, int fd = -1) {
-    send(request, fd);
+  wire::AgentReply ask(const wire::AgentRequest& request) {
+    send(request);
     return receive();
   }
-  wire::Welcome hello() {
-    const auto self = lease::ProcessHandle::open(::getpid());
-    return std::get<wire::Welcome>(ask(wire::Hello{.protocol = 1, .client = "test"}, self->fd()));
-  }
+  wire::Welcome hello() { return std::get<wire::Welcome>(ask(wire::Hello{.protocol = 1, .client = "test"})); }
   std::pair<wire::Acquired, wire::MailboxUser> take(const std::string& gpu = "0") {
     const auto acquired = std::get<wire::Acquired>(ask(wire::Acquire{.gpu = gpu, .job = "gpt3"}));
     auto mailbox = wire::MailboxUser::map(fd_.release());
     EXPECT_TRUE(mailbox);
     return {acquired, *std::move(mailbox)};
   }
-  std::string refusal(const wire::AgentRequest& request, int fd = -1) {
-    const auto reply = ask(request, fd);
+  std::string refusal(const wire::AgentRequest& request) {
+    const auto reply = ask(request);
     const auto* refused = std::get_if<wire::Refusal>(&reply);
     return refused == nullptr ? "accepted" : refused->message;
   }

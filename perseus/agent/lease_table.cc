@@ -100,6 +100,13 @@ core::Status LeaseTable::renew(LeaseId lease, ConnectionId connection, lease::In
   return {};
 }
 
+void LeaseTable::keep_alive(ConnectionId connection, lease::Instant now) {
+  for (Gpu& gpu : gpus_) {
+    if (gpu.phase == LeasePhase::kHeld && gpu.ask.connection == connection)
+      gpu.deadline = now + gpu.ask.time_to_live;
+  }
+}
+
 core::Result<Ending> LeaseTable::release(LeaseId lease, ConnectionId connection) {
   PERSEUS_ASSIGN_OR_RETURN(const GpuIndex index, find_held(lease, connection));
   return end(index, Outcome::kEnded, "released", false);

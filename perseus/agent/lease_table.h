@@ -75,6 +75,8 @@ class LeaseTable {
   /// meanwhile (then restored() follows).
   [[nodiscard]] bool started(LeaseId lease, bool ok);
   /// Prolongs by the time to live. kNotFound: that connection holds no such lease (any more).
+  /// As renew() for all leases that the connection holds.
+  void keep_alive(ConnectionId connection, lease::Instant now);
   [[nodiscard]] core::Status renew(LeaseId lease, ConnectionId connection, lease::Instant now);
   /// kNotFound as renew().
   [[nodiscard]] core::Result<Ending> release(LeaseId lease, ConnectionId connection);

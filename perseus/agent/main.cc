@@ -84,11 +84,13 @@ int run_daemon(const DaemonSettings& settings) {
   auto daemon = Daemon::open(settings);
   if (!daemon) return fail(daemon.error());
   const bool back = (*daemon)->run();
-  if (back) return 0;
   (void)::unlink(settings.socket.c_str());
-  std::cerr << "perseus-agent: error: not every GPU is back at its baseline; the journal in "
-            << settings.state_dir << " knows which\n";
-  std::_Exit(core::info(core::ErrorCode::kDriver).exit_code);
+  if (!back) {
+    std::cerr << "perseus-agent: error: not every GPU is back at its baseline; the journal in "
+              << settings.state_dir << " knows which\n";
+  }
+  // Not by way of the destructors: they join threads, and one of those may hang in a driver call.
+  std::_Exit(back ? 0 : core::info(core::ErrorCode::kDriver).exit_code);
 }
 
 int dispatch(const CLI::App& app, Arguments& arguments) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/agent/sampler.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace perseus::agent {
@@ -71,7 +73,19 @@ Sampler::~Sampler() {
 void Sampler::ask_processes(Processes done) {
   {
     const std::lock_guard lock(mutex_);
-    questions_.push_back(std::move(done));
+    if (questions_.size() < kMostQuestions) questions_.push_back(std::exchange(done, {}));
+  }
+  if (done) {
+    return done(core::fail(core::ErrorCode::kBusy,
+                           fmt::format("{} others wait to hear from the driver", kMostQuestions)));
+  }
+  changed_.notify_one();
+}
+
+void Sampler::run_with_device(std::function<void(gpu::Device&)> work) {
+  {
+    const std::lock_guard lock(mutex_);
+    work_.push_back(std::move(work));
   }
   changed_.notify_one();
 }
@@ -98,11 +112,12 @@ void Sampler::run() {
   lease::Instant next = time_.now();
   while (true) {
     std::vector<Processes> questions;
+    std::vector<std::function<void(gpu::Device&)>> work;
     bool paused = false;
     {
       std::unique_lock lock(mutex_);
       // A paused sampler waits for questions, or to be resumed, only.
-      const auto busy = [this] { return stopping_ || !questions_.empty(); };
+      const auto busy = [this] { return stopping_ || !questions_.empty() || (!paused_ && !work_.empty()); };
       if (paused_) {
         changed_.wait(lock, [&] { return busy() || !paused_; });
       } else {
@@ -111,8 +126,10 @@ void Sampler::run() {
       if (stopping_) break;
       questions.swap(questions_);
       paused = paused_;
+      if (!paused) work.swap(work_);
     }
-    answer(std::move(questions), paused);
+    for (const auto& one : work) one(device_);
+    answer(questions, paused);
     if (paused || time_.now() < next) continue;
     read();
     const std::lock_guard lock(mutex_);
@@ -121,14 +138,13 @@ void Sampler::run() {
   answer(std::exchange(questions_, {}), true);
 }
 
-void Sampler::answer(std::vector<Processes> questions, bool paused) {
-  for (const Processes& done : questions) {
-    if (paused) {
-      done(core::fail(core::ErrorCode::kDriver, "the agent has let go of its GPUs"));
-    } else {
-      done(device_.processes());
-    }
-  }
+void Sampler::answer(const std::vector<Processes>& questions, bool paused) {
+  if (questions.empty()) return;
+  const core::Result<std::vector<pid_t>> pids =
+      paused ? core::Result<std::vector<pid_t>>(
+                   core::fail(core::ErrorCode::kDriver, "the agent has let go of its GPUs"))
+             : device_.processes();
+  for (const Processes& done : questions) done(pids);
 }
 
 void Sampler::read() {

@@ -55,8 +55,14 @@ class Sampler {
   ~Sampler();
 
   /// Asks the driver for the processes on the GPU; `done` is called once, on the sampler's thread, before the
-  /// next reading.
+  /// next reading. One driver call answers all who wait; beyond kMostQuestions `done` gets kBusy at once, on
+  /// the caller's thread.
   void ask_processes(Processes done);
+  /// Calls `work` with the device on the sampler's thread, before the next reading; not at all while paused,
+  /// but after resume().
+  void run_with_device(std::function<void(gpu::Device&)> work);
+  /// Who may wait for an answer at one time (assumed: more than a node has ranks).
+  static constexpr std::size_t kMostQuestions = 64;
   /// No readings and no questions to the driver (they are answered with kDriver) until resume().
   void pause();
   void resume();
@@ -64,7 +70,7 @@ class Sampler {
 
  private:
   void run();
-  void answer(std::vector<Processes> questions, bool paused);
+  void answer(const std::vector<Processes>& questions, bool paused);
   void read();
 
   gpu::Device& device_;
@@ -72,9 +78,10 @@ class Sampler {
   const lease::TimeSource& time_;
   SamplerOptions options_;
 
-  std::mutex mutex_;  ///< guards the next five
+  std::mutex mutex_;  ///< guards the next six
   std::condition_variable changed_;
   std::vector<Processes> questions_;
+  std::vector<std::function<void(gpu::Device&)>> work_;
   lease::Duration period_;
   bool paused_ = false;
   bool stopping_ = false;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/agent/server.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,9 +23,17 @@ using core::ErrorCode;
 constexpr wire::Deadline kNow{};
 /// Requests of one connection that are handled before others get their turn.
 constexpr int kMaxRequestsAtOnce = 8;
+/// Connections that only the agent's own user may use (assumed: a few administrators' commands at a time).
+constexpr std::size_t kReserve = 16;
 
 lease::Duration to_duration(core::Seconds time) {
   return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
+}
+
+bool is_narrower(const Permit& now, const Permit& before) {
+  const bool higher_floor = now.floor && (!before.floor || *now.floor > *before.floor);
+  const bool earlier_end = now.until && (!before.until || *now.until < *before.until);
+  return higher_floor || earlier_end;
 }
 
 }  // namespace
@@ -31,6 +41,7 @@ lease::Duration to_duration(core::Seconds time) {
 Server::Server(ServerContext context, format::UniqueFd listener, std::shared_ptr<const Authority> authority)
     : context_(context),
       listener_(std::move(listener)),
+      spare_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
       authority_(std::move(authority)),
       started_(context.time.now()) {
   context_.fleet.on_ended([this](const Ending& ending) { on_ended(ending); });
@@ -46,6 +57,7 @@ Server::~Server() {
 }
 
 core::Status Server::start() {
+  PERSEUS_RETURN_IF_ERROR(wire::identify_senders(listener_.get()));  // accepted sockets inherit it
   return context_.loop.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); });
 }
 
@@ -65,12 +77,27 @@ void Server::accept_all() {
       continue;
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
-    return;  // EAGAIN; out of descriptors: the limits of connections keep away from that
+    if (errno == EMFILE || errno == ENFILE) shed_one();
+    return;
   }
+}
+
+void Server::shed_one() {
+  // Without this the listener would stay readable, and the loop would turn without end.
+  spare_.reset();
+  (void)format::UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  spare_ = format::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ++counters_.turned_away;
 }
 
 core::Status Server::check_room(uid_t uid) const {
   const format::AgentConfig& config = context_.fleet.config();
+  if (uid == ::geteuid()) {
+    // The administrator gets in when all others have used up their room.
+    if (connections_.size() < config.max_connections + kReserve) return {};
+    return core::fail(ErrorCode::kLimit,
+                      fmt::format("the agent has {} connections, its reserve included", connections_.size()));
+  }
   if (connections_.size() >= config.max_connections) {
     return core::fail(ErrorCode::kLimit,
                       fmt::format("the agent has {} connections, the limit", config.max_connections));
@@ -110,7 +137,29 @@ void Server::admit(format::UniqueFd socket) {
       context_.loop.watch(connection->socket.get(), EPOLLIN | EPOLLRDHUP, [this, weak](auto events) {
         if (const auto alive = weak.lock()) on_ready(alive, events);
       });
-  if (watched) connections_.emplace(connection->id, std::move(connection));
+  if (!watched) return;
+  connections_.emplace(connection->id, connection);
+  if (const auto alive = watch_process(connection); !alive) drop(connection->id, alive.error().message());
+}
+
+core::Status Server::watch_process(const Shared& connection) {
+  // A process in a pid namespace that we do not see: it may look, but not lease.
+  if (connection->peer.pid == 0) return {};
+  auto process = lease::ProcessHandle::open(connection->peer.pid);
+  if (!process && process.error().code() == ErrorCode::kUnsupported) return {};
+  if (!process) return std::unexpected(process.error());
+  const ConnectionId id = connection->id;
+  PERSEUS_RETURN_IF_ERROR(context_.loop.watch(
+      process->fd(), EPOLLIN, [this, id](std::uint32_t) { drop(id, "its process has ended"); }));
+  connection->process = *std::move(process);
+  return {};
+}
+
+core::Status Server::check_sender(const Connection& connection, const wire::Request& packet) const {
+  if (packet.sender == connection.peer.pid) return {};
+  return core::fail(ErrorCode::kPermission,
+                    fmt::format("this connection was made by process {}; process {} cannot use it",
+                                connection.peer.pid, packet.sender));
 }
 
 void Server::on_ready(const Shared& connection, std::uint32_t events) {
@@ -128,7 +177,7 @@ void Server::read_requests(const Shared& connection) {
       update_interest(*connection);
       return;
     }
-    auto packet = wire::receive_packet(connection->socket.get(), wire::kMaxAgentRequest, kNow);
+    auto packet = wire::receive_request(connection->socket.get(), wire::kMaxAgentRequest, kNow);
     if (!packet && packet.error().code() == ErrorCode::kTimeout) return;
     if (!packet) {
       ++counters_.malformed;
@@ -136,20 +185,28 @@ void Server::read_requests(const Shared& connection) {
       return drop(connection->id, "it sent what is no request");
     }
     if (packet->end) return drop(connection->id, "the connection was closed");
-    handle(connection, *std::move(packet));
+    handle(connection, *packet);
   }
 }
 
-void Server::handle(const Shared& connection, wire::Packet packet) {
+void Server::handle(const Shared& connection, const wire::Request& packet) {
   ++counters_.requests;
   connection->last_message = context_.time.now();
+  if (const auto own = check_sender(*connection, packet); !own) {
+    AuditEntry audit = entry(AuditEvent::kConnect, *connection);
+    audit.result = core::info(own.error().code()).name;
+    audit.detail = own.error().message();
+    context_.audit.write(audit);
+    refuse(*connection, own.error());
+    return drop(connection->id, "another process used its connection");
+  }
   const auto request = wire::parse_agent_request(packet.bytes);
   if (!request) {
     ++counters_.malformed;
     refuse(*connection, request.error());
     return drop(connection->id, "it sent what is no request");
   }
-  dispatch(connection, *request, std::move(packet.fd));
+  dispatch(connection, *request);
 }
 
 void Server::update_interest(Connection& connection) {
@@ -214,6 +271,8 @@ void Server::tick() {
       update_interest(*connection);
     }
     if (connection->waiting) {
+      // It is not read meanwhile, so it cannot renew; the wait is bounded.
+      context_.fleet.keep_alive(id);
       if (now < connection->waiting->deadline) continue;
       const std::string what = connection->waiting->what;
       answer(connection, connection->waiting->number, wire::Refusal{ErrorCode::kTimeout, what});
@@ -250,15 +309,14 @@ void Server::set_authority(std::shared_ptr<const Authority> authority) {
   const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   std::vector<LeaseId> withdrawn;
   for (const auto& [lease, by] : by_grant_) {
-    if (!context_.fleet.table().find(lease)) {
-      withdrawn.push_back(lease);  // over
-    } else if (!authority_->by_rule(by.facts, context_.fleet.identity(by.gpu), wall)) {
+    const auto permit = authority_->by_rule(by.facts, context_.fleet.identity(by.gpu), wall);
+    // A lease keeps the terms that it was given; where they are wider than what is granted now, it ends.
+    if (!context_.fleet.table().find(lease) || !permit || is_narrower(*permit, by.permit))
       withdrawn.push_back(lease);
-    }
   }
   for (const LeaseId lease : withdrawn) {
     by_grant_.erase(lease);
-    context_.fleet.revoke(lease, "the grant that allowed it was withdrawn");
+    context_.fleet.revoke(lease, "the grant that allowed it was withdrawn or made narrower");
   }
 }
 
@@ -266,7 +324,7 @@ wire::AgentStatus Server::status() const {
   const std::chrono::duration<double> uptime = context_.time.now() - started_;
   return {.version = kVersion,
           .backend = std::string(context_.fleet.backend().name()),
-          .driver = context_.fleet.backend().driver_version(),
+          .driver = context_.fleet.driver_version(),
           .quiesced = context_.fleet.table().quiesced(),
           .uptime_s = uptime.count(),
           .gpus = context_.fleet.status()};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The agent's socket: who is connected, what they ask, and what they may. A connection is the liveness of its
-// leases; so is the process that said hello, by its pidfd, since a forked child may keep the socket open.
+// leases; so is the process that connected, by its pidfd, since a forked child may keep the socket open.
 //
 // Belongs to the main thread. Nothing here waits: a peer that does not read its replies is cut off.
 #pragma once
@@ -56,7 +56,7 @@ class Server {
   [[nodiscard]] core::Status start();
   /// Stops accepting; connections stay.
   void close_listener();
-  /// New grants: leases that only a former grant allowed are taken back.
+  /// New grants: leases that only a former grant allowed, or allowed more, are taken back.
   void set_authority(std::shared_ptr<const Authority> authority);
   /// Closes what has been silent too long, and answers what has waited too long.
   void tick();
@@ -74,13 +74,16 @@ class Server {
   void accept_all();
   void admit(format::UniqueFd socket);
   [[nodiscard]] core::Status check_room(uid_t uid) const;
+  void shed_one();
   void turn_away(const format::UniqueFd& socket, const core::Error& error, const wire::Peer& peer);
   void on_ready(const Shared& connection, std::uint32_t events);
   void read_requests(const Shared& connection);
-  void handle(const Shared& connection, wire::Packet packet);
-  void dispatch(const Shared& connection, const wire::AgentRequest& request, format::UniqueFd fd);
-  void hello(const Shared& connection, const wire::Hello& hello, format::UniqueFd fd);
-  [[nodiscard]] core::Status adopt_process(const Shared& connection, format::UniqueFd fd);
+  void handle(const Shared& connection, const wire::Request& packet);
+  void dispatch(const Shared& connection, const wire::AgentRequest& request);
+  void hello(const Shared& connection, const wire::Hello& hello);
+  [[nodiscard]] core::Status watch_process(const Shared& connection);
+  /// Refuses a packet that another process than the connected one has sent.
+  [[nodiscard]] core::Status check_sender(const Connection& connection, const wire::Request& packet) const;
   void acquire(const Shared& connection, const wire::Acquire& request);
   void acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts);
   void grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts,
@@ -106,6 +109,7 @@ class Server {
 
   ServerContext context_;
   format::UniqueFd listener_;
+  format::UniqueFd spare_;  ///< given up for a moment when descriptors run out
   std::shared_ptr<const Authority> authority_;
   std::map<ConnectionId, Shared> connections_;
   ConnectionId last_connection_ = 0;
@@ -116,6 +120,7 @@ class Server {
   struct ByGrant {
     PeerFacts facts;
     GpuIndex gpu = 0;
+    Permit permit;
   };
   std::map<LeaseId, ByGrant> by_grant_;  ///< leases that rule (b) allowed
 };

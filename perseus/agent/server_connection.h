@@ -19,7 +19,7 @@ struct Server::Connection {
   lease::Instant last_message;
   bool greeted = false;
   std::string client;                             ///< as it calls itself
-  std::optional<lease::ProcessHandle> process{};  ///< who said hello; watched
+  std::optional<lease::ProcessHandle> process{};  ///< who connected; watched. None: it is not visible here
   bool throttled = false;                         ///< not read until the bucket has a token
 
   struct Wait {

@@ -38,8 +38,8 @@ std::string code_name(const core::Error& error) {
 
 }  // namespace
 
-void Server::dispatch(const Shared& connection, const wire::AgentRequest& request, format::UniqueFd fd) {
-  if (const auto* first = std::get_if<wire::Hello>(&request)) return hello(connection, *first, std::move(fd));
+void Server::dispatch(const Shared& connection, const wire::AgentRequest& request) {
+  if (const auto* first = std::get_if<wire::Hello>(&request)) return hello(connection, *first);
   if (!connection->greeted) {
     return refuse(*connection, core::Error(ErrorCode::kInvalidInput, "the first request must be hello"));
   }
@@ -58,7 +58,7 @@ void Server::dispatch(const Shared& connection, const wire::AgentRequest& reques
              request);
 }
 
-void Server::hello(const Shared& connection, const wire::Hello& hello, format::UniqueFd fd) {
+void Server::hello(const Shared& connection, const wire::Hello& hello) {
   if (connection->greeted) {
     return refuse(*connection, core::Error(ErrorCode::kInvalidInput, "hello was said before"));
   }
@@ -67,31 +67,18 @@ void Server::hello(const Shared& connection, const wire::Hello& hello, format::U
                   core::Error(ErrorCode::kUnsupported, fmt::format("this agent speaks protocol {}, not {}",
                                                                    wire::kAgentProtocol, hello.protocol)));
   }
-  // Without a pidfd one may look, but not lease.
-  if (fd) {
-    if (const auto adopted = adopt_process(connection, std::move(fd)); !adopted) {
-      AuditEntry audit = entry(AuditEvent::kConnect, *connection);
-      audit.result = code_name(adopted.error());
-      audit.detail = adopted.error().message();
-      context_.audit.write(audit);
-      return refuse(*connection, adopted.error());
-    }
+  // What was sent before the pidfd was open may come from a process that had the number earlier: it has no
+  // say.
+  if (wire::has_input(connection->socket.get())) {
+    refuse(*connection,
+           core::Error(ErrorCode::kInvalidInput, "something was sent before the welcome to hello was read"));
+    return drop(connection->id, "it did not wait for its welcome");
   }
   connection->greeted = true;
   connection->client = hello.client;
   reply(*connection, wire::Welcome{.version = kVersion,
                                    .backend = std::string(context_.fleet.backend().name()),
                                    .gpus = context_.fleet.welcome()});
-}
-
-core::Status Server::adopt_process(const Shared& connection, format::UniqueFd fd) {
-  PERSEUS_ASSIGN_OR_RETURN(auto process, lease::ProcessHandle::adopt(std::move(fd)));
-  PERSEUS_RETURN_IF_ERROR(process.check_is(connection->peer.pid));
-  const ConnectionId id = connection->id;
-  PERSEUS_RETURN_IF_ERROR(context_.loop.watch(
-      process.fd(), EPOLLIN, [this, id](std::uint32_t) { drop(id, "its process has ended"); }));
-  connection->process = std::move(process);
-  return {};
 }
 
 PeerFacts Server::facts_of(const Connection& connection) const {
@@ -113,8 +100,10 @@ void Server::acquire(const Shared& connection, const wire::Acquire& request) {
   const auto gpu = context_.fleet.find(request.gpu);
   if (!gpu) return refuse(*connection, gpu.error());
   if (!connection->process) {
-    return refuse(*connection, core::Error(ErrorCode::kPermission,
-                                           "a lease needs the client's own pidfd, sent with hello"));
+    return refuse(
+        *connection,
+        core::Error(ErrorCode::kPermission,
+                    "a lease needs a process that the agent can see; yours is in another pid namespace"));
   }
   const PeerFacts facts = facts_of(*connection);
   LeaseAsk ask{
@@ -176,30 +165,31 @@ void Server::grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const P
   audit.job = job;
   audit.detail = permit.why;
   const bool by_grant = permit.why.starts_with("grant");
-  context_.fleet.acquire(
-      gpu, std::move(ask), permit,
-      [this, weak, number, time_to_live, audit, by_grant, facts, gpu](core::Result<Granted> granted) mutable {
-        if (!granted) {
-          context_.fleet.count_refusal(gpu);
-          audit.result = code_name(granted.error());
-          audit.detail = granted.error().message();
-          context_.audit.write(audit);
-          answer(weak, number, refusal(granted.error()));
-          return;
-        }
-        audit.lease = granted->lease;
-        context_.audit.write(audit);
-        if (by_grant) {
-          std::erase_if(by_grant_,
-                        [this](const auto& one) { return !context_.fleet.table().find(one.first); });
-          by_grant_[granted->lease] = {facts, gpu};
-        }
-        const wire::Acquired acquired{granted->lease, granted->gpu, granted->baseline, granted->clocks,
-                                      time_to_live};
-        if (answer(weak, number, acquired, granted->mailbox)) return;
-        // Nobody waits for it any more.
-        context_.fleet.revoke(granted->lease, "it came too late for the client");
-      });
+  context_.fleet.acquire(gpu, std::move(ask), permit,
+                         [this, weak, number, time_to_live, audit, by_grant, facts, gpu,
+                          permit](core::Result<Granted> granted) mutable {
+                           if (!granted) {
+                             context_.fleet.count_refusal(gpu);
+                             audit.result = code_name(granted.error());
+                             audit.detail = granted.error().message();
+                             context_.audit.write(audit);
+                             answer(weak, number, refusal(granted.error()));
+                             return;
+                           }
+                           audit.lease = granted->lease;
+                           context_.audit.write(audit);
+                           if (by_grant) {
+                             std::erase_if(by_grant_, [this](const auto& one) {
+                               return !context_.fleet.table().find(one.first);
+                             });
+                             by_grant_[granted->lease] = {facts, gpu, permit};
+                           }
+                           const wire::Acquired acquired{granted->lease, granted->gpu, granted->baseline,
+                                                         granted->clocks, time_to_live};
+                           if (answer(weak, number, acquired, granted->mailbox)) return;
+                           // Nobody waits for it any more.
+                           context_.fleet.revoke(granted->lease, "it came too late for the client");
+                         });
 }
 
 void Server::release(const Shared& connection, const wire::Release& request) {

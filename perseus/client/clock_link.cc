@@ -18,8 +18,7 @@ ClockLink::~ClockLink() {
 
 core::Result<std::unique_ptr<ClockLink>> ClockLink::open(std::unique_ptr<Endpoint> endpoint,
                                                          ClockLinkOptions options, wire::Deadline deadline) {
-  PERSEUS_ASSIGN_OR_RETURN(auto self, lease::ProcessHandle::open(::getpid()));
-  auto impl = std::make_unique<Impl>(std::move(endpoint), std::move(options), std::move(self));
+  auto impl = std::make_unique<Impl>(std::move(endpoint), std::move(options));
   PERSEUS_RETURN_IF_ERROR(impl->start(deadline));
   return std::unique_ptr<ClockLink>(new ClockLink(std::move(impl)));
 }

@@ -137,7 +137,7 @@ struct ClockLinkOptions {
 /// All functions are thread-safe and wait for at most their deadline.
 class ClockLink {
  public:
-  /// Dials, says hello with our own pidfd, and starts the thread. Errors: the endpoint's, the other end's
+  /// Dials, says hello, and starts the thread. Errors: the endpoint's, the other end's
   /// refusal as it is, kUnsupported (another protocol), kTimeout, kIo, kInvalidInput (it talks nonsense).
   [[nodiscard]] static core::Result<std::unique_ptr<ClockLink>> open(std::unique_ptr<Endpoint> endpoint,
                                                                      ClockLinkOptions options,

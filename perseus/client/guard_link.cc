@@ -105,8 +105,11 @@ class SpawnPlan {
 
 /// Waits for the started process, which leaves its guardian to init and ends. kTimeout.
 core::Status wait_for(pid_t pid, wire::Deadline deadline) {
-  PERSEUS_ASSIGN_OR_RETURN(const auto process, lease::ProcessHandle::open(pid));
-  pollfd entry{.fd = process.fd(), .events = POLLIN, .revents = 0};
+  const auto process = lease::ProcessHandle::open(pid);
+  // Ended and reaped by the system, where the program has said that it does not want to know of its children.
+  if (!process && process.error().code() == ErrorCode::kNotFound) return {};
+  if (!process) return std::unexpected(process.error());
+  pollfd entry{.fd = process->fd(), .events = POLLIN, .revents = 0};
   for (;;) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());

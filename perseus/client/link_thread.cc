@@ -40,10 +40,9 @@ bool may_pass(ErrorCode code) {
 }
 
 /// The reply to hello, on a connection on which nothing else has been said.
-core::Result<wire::Welcome> say_hello(int socket, const std::string& client, int pidfd,
-                                      wire::Deadline deadline) {
+core::Result<wire::Welcome> say_hello(int socket, const std::string& client, wire::Deadline deadline) {
   const wire::AgentRequest hello = wire::Hello{.protocol = wire::kAgentProtocol, .client = client};
-  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(hello), pidfd, deadline));
+  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(hello), -1, deadline));
   PERSEUS_ASSIGN_OR_RETURN(const wire::Packet packet,
                            wire::receive_packet(socket, wire::kMaxAgentPacket, deadline));
   if (packet.end)
@@ -64,10 +63,9 @@ core::Result<wire::Welcome> say_hello(int socket, const std::string& client, int
 
 }  // namespace
 
-ClockLink::Impl::Impl(std::unique_ptr<Endpoint> endpoint, ClockLinkOptions options, lease::ProcessHandle self)
+ClockLink::Impl::Impl(std::unique_ptr<Endpoint> endpoint, ClockLinkOptions options)
     : endpoint_(std::move(endpoint)),
       options_(std::move(options)),
-      self_(std::move(self)),
       generation_(fork_generation()),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       backoff_(kRedial, static_cast<std::uint64_t>(::getpid())) {}
@@ -101,8 +99,7 @@ core::Status ClockLink::Impl::start(wire::Deadline deadline) {
 
 core::Status ClockLink::Impl::connect(wire::Deadline deadline) {
   PERSEUS_ASSIGN_OR_RETURN(format::UniqueFd socket, endpoint_->dial(deadline));
-  PERSEUS_ASSIGN_OR_RETURN(wire::Welcome welcome,
-                           say_hello(socket.get(), options_.client, self_.fd(), deadline));
+  PERSEUS_ASSIGN_OR_RETURN(wire::Welcome welcome, say_hello(socket.get(), options_.client, deadline));
   close_in_children(socket.get());
   socket_ = std::move(socket);
   const std::lock_guard lock(mutex_);

@@ -19,14 +19,13 @@
 #include "perseus/core/result.h"
 #include "perseus/format/unique_fd.h"
 #include "perseus/lease/backoff.h"
-#include "perseus/lease/process_handle.h"
 #include "perseus/wire/agent_messages.h"
 
 namespace perseus::client {
 
 class ClockLink::Impl {
  public:
-  Impl(std::unique_ptr<Endpoint> endpoint, ClockLinkOptions options, lease::ProcessHandle self);
+  Impl(std::unique_ptr<Endpoint> endpoint, ClockLinkOptions options);
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
   ~Impl();
@@ -91,7 +90,6 @@ class ClockLink::Impl {
 
   std::unique_ptr<Endpoint> endpoint_;
   ClockLinkOptions options_;
-  lease::ProcessHandle self_;  ///< sent with hello
   std::uint32_t generation_;
   format::UniqueFd wake_;
 

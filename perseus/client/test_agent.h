@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "perseus/client/clock_link.h"
-#include "perseus/lease/process_handle.h"
 #include "perseus/wire/agent_messages.h"
 #include "perseus/wire/mailbox.h"
 #include "perseus/wire/seqpacket.h"
@@ -126,10 +125,7 @@ class TestAgent {
       ASSERT_TRUE(request) << packet->bytes;
       const std::lock_guard lock(mutex_);
       requests_.push_back(*request);
-      if (std::holds_alternative<wire::Hello>(*request)) {
-        const auto program = lease::ProcessHandle::adopt(std::move(packet->fd));
-        EXPECT_TRUE(program && program->is_alive());
-      }
+      EXPECT_FALSE(packet->fd) << "an agent takes no descriptors";
       reply(*request);
       changed_.notify_all();
     }

@@ -93,8 +93,7 @@ class ClockThread {
   void owe(std::optional<core::Megahertz> baseline, Done done);
   /// The driver is there again: try now what is owed.
   void retry_now();
-  /// The driver was loaded anew and has forgotten all clocks: what was set is set anew by the next request,
-  /// and the baseline is applied if the site has one.
+  /// The driver was loaded anew and has forgotten all clocks: what was set is set anew by the next request.
   void driver_reloaded();
 
   [[nodiscard]] ClockThreadState state() const;

@@ -52,13 +52,6 @@ core::Result<ProcessHandle> ProcessHandle::open(pid_t pid) {
                     fmt::format("no handle of process {}: {}", pid, std::generic_category().message(errno)));
 }
 
-core::Result<ProcessHandle> ProcessHandle::adopt(format::UniqueFd fd) {
-  if (!fd) return core::fail(ErrorCode::kInvalidInput, "no process handle was sent");
-  PERSEUS_ASSIGN_OR_RETURN(const auto pid, read_pid(fd.get()));
-  if (!pid) return core::fail(ErrorCode::kInvalidInput, "what was sent is no process handle (pidfd)");
-  return ProcessHandle(std::move(fd));
-}
-
 bool ProcessHandle::is_alive() const {
   pollfd entry{.fd = fd_.get(), .events = POLLIN, .revents = 0};
   while (::poll(&entry, 1, 0) < 0) {
@@ -71,20 +64,6 @@ core::Result<pid_t> ProcessHandle::pid() const {
   PERSEUS_ASSIGN_OR_RETURN(const auto pid, read_pid(fd_.get()));
   if (!pid) return core::fail(ErrorCode::kIo, "the kernel does not tell the process id of a pidfd");
   return *pid;
-}
-
-core::Status ProcessHandle::check_is(pid_t pid) const {
-  PERSEUS_ASSIGN_OR_RETURN(const pid_t ours, this->pid());
-  if (ours > 0 && ours == pid && is_alive()) return {};
-  if (ours > 0 && ours != pid) {
-    return core::fail(
-        ErrorCode::kPermission,
-        fmt::format("the process handle is that of process {}, the connection that of process {}", ours,
-                    pid));
-  }
-  return core::fail(ErrorCode::kPermission,
-                    ours == 0 ? fmt::format("process {} lives where this process cannot see it", pid)
-                              : fmt::format("process {} has ended", pid));
 }
 
 core::Result<std::uint64_t> pid_namespace(pid_t pid) {

@@ -3,7 +3,7 @@
 // A process, held by a pidfd: it cannot be mistaken for a later one that got the same number, and it works
 // across pid namespaces (fault table, row 32).
 //
-//   PERSEUS_ASSIGN_OR_RETURN(auto owner, ProcessHandle::adopt(fd_from_the_socket));
+//   PERSEUS_ASSIGN_OR_RETURN(auto owner, ProcessHandle::open(peer.pid));
 //   PERSEUS_RETURN_IF_ERROR(owner.check_is(peer.pid));    // the sender owns what it sent
 //   poll({owner.fd(), POLLIN}) ...                        // readable when the process is gone
 #pragma once
@@ -23,8 +23,6 @@ class ProcessHandle {
   /// The process that has `pid` now. kNotFound: there is none; kUnsupported: the kernel has no pidfd (before
   /// 5.3); kIo.
   [[nodiscard]] static core::Result<ProcessHandle> open(pid_t pid);
-  /// A pidfd that a peer has sent. kInvalidInput: it is no pidfd.
-  [[nodiscard]] static core::Result<ProcessHandle> adopt(format::UniqueFd fd);
 
   /// Becomes readable (POLLIN) once the process has ended; for poll and epoll. Close-on-exec; stays ours.
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -33,9 +31,6 @@ class ProcessHandle {
   /// The process id in our own pid namespace, from /proc/self/fdinfo. 0: it is not visible from here; -1: it
   /// has ended and been waited for. kIo.
   [[nodiscard]] core::Result<pid_t> pid() const;
-  /// Refuses (kPermission, with both numbers) unless this is the process that the kernel calls `pid` here and
-  /// it is alive.
-  [[nodiscard]] core::Status check_is(pid_t pid) const;
 
  private:
   explicit ProcessHandle(format::UniqueFd fd) : fd_(std::move(fd)) {}

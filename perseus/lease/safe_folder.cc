@@ -88,7 +88,8 @@ core::Result<UniqueFd> open_part(int parent, const std::string& name, const std:
   const int flags = O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | (last ? O_RDONLY : O_PATH);
   UniqueFd fd(::openat(parent, name.c_str(), flags));
   if (!fd && errno == ENOENT) {
-    if (::mkdirat(parent, name.c_str(), 0700) != 0 && errno != EEXIST)
+    // Parents may hold what others use: the agent's socket and its telemetry lie beside the state.
+    if (::mkdirat(parent, name.c_str(), last ? 0700 : 0755) != 0 && errno != EEXIST)
       return system_error("make this folder", path);
     PERSEUS_RETURN_IF_ERROR(flush_folder(parent, path));
     fd.reset(::openat(parent, name.c_str(), flags));

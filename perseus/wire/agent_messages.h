@@ -4,7 +4,7 @@
 // strict JSON object a packet, file descriptors beside it.
 //
 //   client                                            agent
-//   {"type":"hello","protocol":1,"client":"..."}  + own pidfd ->
+//   {"type":"hello","protocol":1,"client":"..."}  ->
 //                                                 <- {"type":"welcome","protocol":1,...,"gpus":[...]}
 //   {"type":"acquire","gpu":"GPU-...","job":"..."} ->
 //                                                 <- {"type":"acquired",...}  + memfd of the mailbox
@@ -17,6 +17,10 @@
 // Every request gets exactly one reply, in order; a refusal is {"type":"error","code":"busy","message":"..."}
 // with a code of core::error_table. Unasked, the agent sends {"type":"ended","lease":7,"reason":"..."} when
 // it takes a lease back. The connection is the liveness of all its leases: when it ends, they are restored.
+// So is the process that made it: the agent opens its pidfd when it accepts, and takes requests from no other
+// process (the kernel names the sender of each packet). Nothing may be sent between hello and welcome: what
+// comes after the welcome was sent while the pidfd was open, so by the very process that the pidfd is of,
+// whoever had its number before. The agent takes no descriptors from clients.
 #pragma once
 
 #include <chrono>

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <ctime>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <vector>
 
@@ -126,6 +127,30 @@ core::Status remove_stale(const std::string& path, const sockaddr_un& address) {
   return system_error(fmt::format("cannot remove the stale socket {}", path));
 }
 
+/// One packet into `bytes` and `control`; the length is that of the whole packet, even where it did not fit.
+core::Result<std::size_t> receive(int socket, std::span<char> bytes, std::span<char> control, msghdr& message,
+                                  Deadline deadline) {
+  iovec part{.iov_base = bytes.data(), .iov_len = bytes.size()};
+  for (;;) {
+    message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t length = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
+    message.msg_iov = nullptr;  // it is gone when this returns
+    if (length >= 0) return static_cast<std::size_t>(length);
+    if (errno == EINTR) continue;
+    if (!would_block()) return system_error("cannot receive");
+    PERSEUS_RETURN_IF_ERROR(wait_for(socket, POLLIN, deadline, "nothing came"));
+  }
+}
+
+core::Status check_length(std::size_t length, std::size_t limit) {
+  if (length <= limit) return {};
+  return core::fail(ErrorCode::kLimit, fmt::format("a packet of {} bytes; the limit is {}", length, limit));
+}
+
 }  // namespace
 
 core::Status send_packet(int socket, std::string_view bytes, int fd, Deadline deadline) {
@@ -160,26 +185,11 @@ core::Result<Packet> receive_packet(int socket, std::size_t limit, Deadline dead
   packet.bytes.resize(limit);
   auto ancillary = std::make_unique<Ancillary>();
   msghdr message{};
-  iovec part{.iov_base = packet.bytes.data(), .iov_len = limit};
-  ssize_t length = -1;
-  for (;;) {
-    message = {};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = ancillary->bytes.data();
-    message.msg_controllen = ancillary->bytes.size();
-    // MSG_TRUNC: the length is that of the whole packet, even where it did not fit.
-    length = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
-    if (length >= 0) break;
-    if (errno == EINTR) continue;
-    if (!would_block()) return system_error("cannot receive");
-    PERSEUS_RETURN_IF_ERROR(wait_for(socket, POLLIN, deadline, "nothing came"));
-  }
+  PERSEUS_ASSIGN_OR_RETURN(const std::size_t length,
+                           receive(socket, packet.bytes, ancillary->bytes, message, deadline));
   bool foreign = false;
   std::vector<UniqueFd> fds = take_fds(message, foreign);
-  if (static_cast<std::size_t>(length) > limit) {
-    return core::fail(ErrorCode::kLimit, fmt::format("a packet of {} bytes; the limit is {}", length, limit));
-  }
+  PERSEUS_RETURN_IF_ERROR(check_length(length, limit));
   if (foreign || (message.msg_flags & MSG_CTRUNC) != 0) {
     return core::fail(ErrorCode::kInvalidInput, "a packet with ancillary data that is no file descriptor");
   }
@@ -187,11 +197,46 @@ core::Result<Packet> receive_packet(int socket, std::size_t limit, Deadline dead
     return core::fail(ErrorCode::kInvalidInput,
                       fmt::format("a packet with {} file descriptors; the limit is 1", fds.size()));
   }
-  packet.bytes.resize(static_cast<std::size_t>(length));
+  packet.bytes.resize(length);
   if (!fds.empty()) packet.fd = std::move(fds.front());
   packet.end = length == 0;
   if (packet.end) packet.fd.reset();
   return packet;
+}
+
+core::Status identify_senders(int socket) {
+  const int on = 1;
+  if (::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0) return {};
+  return system_error("cannot ask for the senders of packets");
+}
+
+core::Result<Request> receive_request(int socket, std::size_t limit, Deadline deadline) {
+  Request request;
+  request.bytes.resize(limit);
+  // Room for the credentials, which the kernel writes first, and for nothing else: where there is no room for
+  // a descriptor it makes none (scm_detach_fds in linux/net/core/scm.c) and says MSG_CTRUNC.
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control{};
+  msghdr message{};
+  PERSEUS_ASSIGN_OR_RETURN(const std::size_t length,
+                           receive(socket, request.bytes, control, message, deadline));
+  PERSEUS_RETURN_IF_ERROR(check_length(length, limit));
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return core::fail(ErrorCode::kInvalidInput, "a packet with a file descriptor; none is taken");
+  }
+  const cmsghdr* part = CMSG_FIRSTHDR(&message);
+  if (part != nullptr && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_CREDENTIALS) {
+    ucred credentials{};
+    std::memcpy(&credentials, CMSG_DATA(part), sizeof credentials);
+    request.sender = credentials.pid;
+  }
+  request.bytes.resize(length);
+  request.end = length == 0;
+  return request;
+}
+
+bool has_input(int socket) {
+  pollfd entry{.fd = socket, .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, 0) > 0;
 }
 
 core::Result<Peer> peer_of(int socket) {

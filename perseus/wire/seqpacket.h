@@ -3,10 +3,12 @@
 // One packet with at most one file descriptor over a Unix socket of type SOCK_SEQPACKET, with a deadline.
 //
 //   PERSEUS_ASSIGN_OR_RETURN(UniqueFd socket, connect_seqpacket("/run/perseus/agent.sock", deadline));
-//   PERSEUS_RETURN_IF_ERROR(send_packet(socket.get(), encode(request), pidfd.get(), deadline));
+//   PERSEUS_RETURN_IF_ERROR(send_packet(socket.get(), encode(request), -1, deadline));
 //   PERSEUS_ASSIGN_OR_RETURN(Packet reply, receive_packet(socket.get(), kMaxAgentPacket, deadline));
 //
-// No function raises SIGPIPE, none waits beyond its deadline, whatever flags the socket has.
+// No function raises SIGPIPE, none waits beyond its deadline, whatever flags the socket has. Descriptors
+// travel in one direction only, from the privileged end: closing one that a stranger has sent may wait for
+// that stranger (a file of a FUSE file system, say), so receive_request() never lets one in.
 #pragma once
 
 #include <sys/types.h>
@@ -42,6 +44,23 @@ struct Packet {
 /// one descriptor or with other ancillary data (kInvalidInput). No descriptor of a refused packet stays open.
 /// kTimeout: nothing came; kIo. An empty packet cannot be told from the end and is taken for it.
 [[nodiscard]] core::Result<Packet> receive_packet(int socket, std::size_t limit, Deadline deadline);
+
+/// A packet from a peer that is not trusted.
+struct Request {
+  std::string bytes;
+  /// Who sent this very packet, as the kernel says (SCM_CREDENTIALS); 0: it is not visible in our pid
+  /// namespace.
+  pid_t sender = 0;
+  bool end = false;  ///< as in Packet
+};
+/// Lets receive_request() tell the senders of all packets that are received from now on. A listening socket
+/// hands it on to what it accepts. kIo.
+[[nodiscard]] core::Status identify_senders(int socket);
+/// As receive_packet(), for a socket of identify_senders(). A packet with a descriptor is refused
+/// (kInvalidInput); the kernel drops the descriptor without making one here.
+[[nodiscard]] core::Result<Request> receive_request(int socket, std::size_t limit, Deadline deadline);
+/// Whether something is there to be received, or the peer has closed.
+[[nodiscard]] bool has_input(int socket);
 
 /// The process at the other end, as it was when the connection was made (or the pair created).
 struct Peer {

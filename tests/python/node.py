@@ -82,25 +82,20 @@ class Mailbox:
 class Client:
     """Speaks protocol 1 by hand, so that it can also misbehave."""
 
-    def __init__(self, path: Path, hello: bool = True, pidfd: bool = True):
+    def __init__(self, path: Path, hello: bool = True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.events: list[dict] = []  # "ended" messages that came between replies
         try:
             self.socket.settimeout(PATIENCE_S)
             self.socket.connect(str(path))
             if hello:
-                self.welcome = self.hello(pidfd)
+                self.welcome = self.hello()
         except BaseException:
             self.socket.close()
             raise
 
-    def hello(self, pidfd: bool = True) -> dict:
-        fd = os.pidfd_open(os.getpid()) if pidfd else -1
-        try:
-            return self.ask({"type": "hello", "protocol": 1, "client": "test"}, fd)
-        finally:
-            if fd >= 0:
-                os.close(fd)
+    def hello(self) -> dict:
+        return self.ask({"type": "hello", "protocol": 1, "client": "test"})
 
     def send(self, data: bytes, fd: int = -1) -> None:
         if fd >= 0:

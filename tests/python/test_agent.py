@@ -541,19 +541,33 @@ def test_row_32_root_of_a_container_is_nobody_and_its_end_is_noticed(node):
     print("row 32: uid 0 with pid 1 in a namespace of its own: denied")
 
 
-def test_row_32_a_pidfd_of_another_process_is_refused(node):
+def test_row_32_a_connection_serves_the_process_that_made_it_only(node):
+    """Its number is all that a socket remembers of a process: the sender of each packet must still be the same."""
     node.start_agent()
-    sleeper = subprocess.Popen(["sleep", "60"])
-    fd = os.pidfd_open(sleeper.pid)
-    try:
-        client = node.client(hello=False)
+    with node.client() as client:
+        acquire = b'{"type":"acquire","gpu":"0","job":"heir","time_to_live_ms":10000}'
+        child = os.fork()
+        if child == 0:
+            client.socket.send(acquire)
+            os._exit(0)
+        os.waitpid(child, 0)
         with pytest.raises(RefusedError) as refused:
-            client.ask({"type": "hello", "protocol": 1, "client": "liar"}, fd)
+            client.reply()
         assert refused.value.code == "permission"
-    finally:
-        os.close(fd)
-        sleeper.kill()
-        sleeper.wait()
+        assert refused.value.message.endswith(f"made by process {os.getpid()}; process {child} cannot use it")
+        with pytest.raises(EndedError):
+            client.reply()
+    print(f"row 32: {refused.value.message}")
+
+
+def test_descriptors_of_clients_are_never_taken(node):
+    """Closing one may wait for its owner (a file of a FUSE file system): the agent would hang beyond SIGKILL."""
+    node.start_agent()
+    with node.client(hello=False) as client, open("/dev/null", "rb") as null:
+        with pytest.raises(RefusedError) as refused:
+            client.ask({"type": "hello", "protocol": 1, "client": "evil"}, null.fileno())
+        assert refused.value.code == "invalid_input"
+        assert "none is taken" in refused.value.message
 
 
 # Row 34: GPUs that cannot be set.
