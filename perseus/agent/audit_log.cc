@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +81,12 @@ core::Status AuditLog::reopen() {
 void AuditLog::write(const AuditEntry& entry) {
   const std::string line = audit_line(entry, std::chrono::system_clock::now()) + "\n";
   const int fd = file_ ? file_.get() : STDERR_FILENO;
+  // A reader of standard error that does not read must not hold up the agent.
+  pollfd room{.fd = fd, .events = POLLOUT, .revents = 0};
+  if (::poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0) {
+    ++lost_;
+    return;
+  }
   ssize_t written = -1;
   do {
     written = ::write(fd, line.data(), line.size());

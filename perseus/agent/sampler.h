@@ -60,7 +60,8 @@ class Sampler {
   /// No readings and no questions to the driver (they are answered with kDriver) until resume().
   void pause();
   void resume();
-  void set_period(lease::Duration period);
+  /// Period and settle time of SamplerOptions, from the next reading on.
+  void set_times(lease::Duration period, lease::Duration settle);
 
  private:
   void run();
@@ -72,10 +73,11 @@ class Sampler {
   const lease::TimeSource& time_;
   SamplerOptions options_;
 
-  std::mutex mutex_;  ///< guards the next five
+  std::mutex mutex_;  ///< guards the next six
   std::condition_variable changed_;
   std::vector<Processes> questions_;
   lease::Duration period_;
+  lease::Duration settle_;
   bool paused_ = false;
   bool stopping_ = false;
 

@@ -19,6 +19,8 @@ using core::ErrorCode;
 
 /// Everything is done at once or not at all.
 constexpr wire::Deadline kNow{};
+/// Until accepting is tried again after the system refused (assumed).
+constexpr lease::Duration kAcceptPause = std::chrono::milliseconds(200);
 /// Requests of one connection that are handled before others get their turn.
 constexpr int kMaxRequestsAtOnce = 8;
 
@@ -53,6 +55,7 @@ void Server::close_listener() {
   if (!listener_) return;
   context_.loop.forget(listener_.get());
   listener_.reset();
+  accept_again_.reset();
 }
 
 void Server::accept_all() {
@@ -65,7 +68,11 @@ void Server::accept_all() {
       continue;
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
-    return;  // EAGAIN; out of descriptors: the limits of connections keep away from that
+    if (errno == EAGAIN) return;
+    // Out of descriptors or memory. The connection stays in the queue; without a pause this would spin.
+    accept_again_ = context_.time.now() + kAcceptPause;
+    context_.loop.change(listener_.get(), 0);
+    return;
   }
 }
 
@@ -207,6 +214,10 @@ void Server::on_ended(const Ending& ending) {
 void Server::tick() {
   const auto now = context_.time.now();
   const format::AgentConfig& config = context_.fleet.config();
+  if (accept_again_ && now >= *accept_again_) {
+    accept_again_.reset();
+    context_.loop.change(listener_.get(), EPOLLIN);
+  }
   std::vector<ConnectionId> silent;
   for (const auto& [id, connection] : connections_) {
     if (connection->throttled && connection->bucket.next() <= now) {
@@ -228,7 +239,7 @@ void Server::tick() {
 }
 
 std::optional<lease::Instant> Server::next_deadline() const {
-  std::optional<lease::Instant> next;
+  std::optional<lease::Instant> next = accept_again_;
   const format::AgentConfig& config = context_.fleet.config();
   for (const auto& [id, connection] : connections_) {
     auto deadline =

@@ -107,6 +107,7 @@ class Server {
   ServerContext context_;
   format::UniqueFd listener_;
   std::shared_ptr<const Authority> authority_;
+  std::optional<lease::Instant> accept_again_;  ///< the process was out of descriptors
   std::map<ConnectionId, Shared> connections_;
   ConnectionId last_connection_ = 0;
   std::uint64_t last_wait_ = 0;
