@@ -20,8 +20,12 @@ endif()
 if(TARGET perseus-agent)
   # Not on anybody's PATH: the service manager and `perseus agent` start it.
   install(TARGETS perseus-agent RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
-  configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/perseus-agent.service.in
-                 ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service @ONLY)
+  # The unit names absolute paths, and `cmake --install --prefix` may give another prefix than was configured.
+  install(CODE "
+    set(PERSEUS_LIBEXEC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBEXECDIR}/perseus\")
+    set(PERSEUS_DOC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATAROOTDIR}/doc/${PROJECT_NAME}\")
+    configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/perseus-agent.service.in
+                   ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service @ONLY)")
   install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service DESTINATION lib/systemd/system)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/perseus.sysusers.conf DESTINATION lib/sysusers.d
           RENAME perseus.conf)

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -136,7 +137,7 @@ core::Status Daemon::start(const DaemonSettings& settings, std::unique_ptr<gpu::
   PERSEUS_ASSIGN_OR_RETURN(directory_, lease::StateDirectory::open({.path = settings.state_dir}));
   PERSEUS_ASSIGN_OR_RETURN(const auto journal, directory_->read_all());
   if (!backend) {
-    PERSEUS_ASSIGN_OR_RETURN(backend, gpu::open_backend(backend_options(settings.backend, config)));
+    PERSEUS_ASSIGN_OR_RETURN(backend, open_driver(config));
   }
   backend_ = std::move(backend);
   // Inherited by the threads that are started from here on.
@@ -174,6 +175,22 @@ core::Status Daemon::watch_signals() {
   if (!signals_)
     return core::fail(ErrorCode::kIo, fmt::format("cannot make a signalfd: {}", system_message(errno)));
   return loop_->watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); });
+}
+
+core::Result<std::unique_ptr<gpu::Backend>> Daemon::open_driver(const format::AgentConfig& config) const {
+  const auto options = backend_options(settings_.backend, config);
+  const auto deadline = lease::SystemTime::instance().now() + settings_.driver_patience;
+  lease::Backoff backoff({std::chrono::milliseconds(500), std::chrono::seconds(5)});
+  while (true) {
+    auto backend = gpu::open_backend(options);
+    const bool may_pass = !backend && (backend.error().code() == ErrorCode::kNotFound ||
+                                       backend.error().code() == ErrorCode::kDriver);
+    const auto wait = backoff.next();
+    if (!may_pass || lease::SystemTime::instance().now() + wait > deadline) return backend;
+    // SIGTERM is not to wait for the driver.
+    pollfd signal{.fd = signals_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&signal, 1, static_cast<int>(wait / std::chrono::milliseconds(1))) == 1) return backend;
+  }
 }
 
 void Daemon::on_signal() {

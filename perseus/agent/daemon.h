@@ -40,6 +40,8 @@ struct DaemonSettings {
   bool grants_required = false;
   std::string audit_log;  ///< path; empty: standard error
   gpu::BackendOptions backend;
+  /// How long start() tries to open a driver that is not there yet; 0: once.
+  lease::Duration driver_patience{};
 };
 
 /// How long SIGTERM waits for drivers to bring all clocks back. Under the 90 s after which systemd kills.
@@ -80,6 +82,7 @@ class Daemon {
   core::Status start(const DaemonSettings& settings, std::unique_ptr<gpu::Backend> backend,
                      ProcTree processes);
   core::Status watch_signals();
+  core::Result<std::unique_ptr<gpu::Backend>> open_driver(const format::AgentConfig& config) const;
   void on_signal();
   void reload();
   void publish();

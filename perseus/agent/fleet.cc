@@ -57,8 +57,12 @@ Abilities find_abilities(gpu::Device& device) {
     found.control = *std::move(control);
   } else {
     found.control.reason = control.error().message();
+    found.lost = control.error().code() == ErrorCode::kDeviceLost;
   }
-  if (!clocks && found.control.possible) found.control = {false, clocks.error().message()};
+  if (!clocks && found.control.possible) {
+    found.control = {false, clocks.error().message()};
+    found.lost = clocks.error().code() == ErrorCode::kDeviceLost;
+  }
   return found;
 }
 
@@ -127,17 +131,22 @@ std::unique_ptr<GpuUnit> Fleet::make_unit(GpuIndex index, gpu::Device& device) {
 void Fleet::adopt_abilities(GpuIndex index, Abilities abilities) {
   GpuUnit& unit = *units_[index];
   unit.abilities = std::move(abilities);
+  Obstacle obstacle = Obstacle::kNone;
   std::string reason = unit.abilities.control.reason;
-  if (unit.abilities.control.possible && config_.baseline &&
-      !std::ranges::binary_search(unit.abilities.clocks, *config_.baseline)) {
+  if (unit.abilities.lost) {
+    obstacle = Obstacle::kLost;
+  } else if (!unit.abilities.control.possible) {
+    obstacle = Obstacle::kUnsupported;
+  } else if (config_.baseline && !std::ranges::binary_search(unit.abilities.clocks, *config_.baseline)) {
+    obstacle = Obstacle::kUnsupported;
     reason =
         fmt::format("the configured baseline of {} MHz is not one of its clocks", config_.baseline->value());
-  } else if (unit.abilities.control.possible) {
-    if (table_.gpu(index).obstacle != Obstacle::kUnsupported) return;
-    (void)table_.set_obstacle(index, Obstacle::kNone, "");
-    return;
   }
-  if (const auto ending = table_.set_obstacle(index, Obstacle::kUnsupported, std::move(reason))) {
+  // What evidence has put there stays until an administrator takes it away.
+  const Obstacle now = table_.gpu(index).obstacle;
+  const bool by_evidence = now == Obstacle::kYielded || now == Obstacle::kUncontrollable;
+  if (obstacle == Obstacle::kNone && by_evidence) return;
+  if (const auto ending = table_.set_obstacle(index, obstacle, std::move(reason))) {
     carry_out(*ending, AuditEvent::kEnd);
   }
 }
@@ -186,8 +195,10 @@ void Fleet::on_owed(GpuIndex gpu, const std::string& owner, core::Status status)
 void Fleet::set_config(const format::AgentConfig& config) {
   config_ = config;
   for (GpuIndex i = 0; i < units_.size(); ++i) {
-    units_[i]->sampler->set_period(to_duration(config_.sample_period));
-    if (units_[i]->known) adopt_abilities(i, units_[i]->abilities);  // the baseline may be another
+    GpuUnit& unit = *units_[i];
+    unit.watch = WriterWatch({.spacing = to_duration(config_.settle)});
+    unit.sampler->set_times(to_duration(config_.sample_period), to_duration(config_.settle));
+    if (unit.known) adopt_abilities(i, unit.abilities);  // the baseline may be another
   }
 }
 
@@ -375,10 +386,17 @@ void Fleet::on_closed() {
 }
 
 void Fleet::resume(Reply reply) {
-  const bool was_quiesced = table_.quiesced();
+  const bool let_go = closed_ || closing_;
+  const bool any_lost = [this] {
+    for (GpuIndex i = 0; i < table_.size(); ++i) {
+      if (table_.gpu(i).obstacle == Obstacle::kLost) return true;
+    }
+    return false;
+  }();
   table_.resume();
   for (auto& unit : units_) unit->watch.reset();
-  if (!was_quiesced || (!closed_ && !closing_)) return reply({});
+  // A GPU that was reset is found again only by opening the library anew.
+  if (!let_go && !any_lost) return reply({});
   resume_reply_ = std::move(reply);
   if (closing_) {
     reopen_when_closed_ = true;

@@ -27,6 +27,7 @@ namespace perseus::agent {
 struct Abilities {
   std::vector<core::Megahertz> clocks;  ///< ascending; empty if the driver does not tell
   gpu::ClockControl control;
+  bool lost = false;  ///< the GPU fell off the bus
 };
 /// Asks the driver; may block.
 [[nodiscard]] Abilities find_abilities(gpu::Device& device);

@@ -29,6 +29,7 @@ struct Arguments {
   bool all = false;
   bool json = false;
   double quiesce_s = 0;
+  double wait_driver_s = 0;
   GuardSettings guard;
 };
 
@@ -66,6 +67,10 @@ void declare(CLI::App& app, Arguments& arguments) {
       ->type_name("FILE");
   app.add_option("--audit-log", settings.audit_log, "File of the audit log (default: standard error)")
       ->type_name("FILE");
+  app.add_option("--wait-driver", arguments.wait_driver_s,
+                 "Try to open a driver that is not there for so many seconds (0 to 3,600; default: once)")
+      ->type_name("S")
+      ->check(CLI::Range(0.0, 3600.0).description(""));
   app.add_flag("--restore", arguments.restore,
                "Bring back what the journal owes, then exit; no agent may run");
   app.add_flag("--all", arguments.all, "With --restore: every GPU, whatever the journal says");
@@ -99,6 +104,7 @@ int dispatch(const CLI::App& app, Arguments& arguments) {
   DaemonSettings& settings = arguments.settings;
   settings.backend.kind = *kind;
   settings.backend.library = arguments.library;
+  settings.driver_patience = std::chrono::milliseconds(std::llround(arguments.wait_driver_s * 1000));
   settings.config_required = app.count("--config") > 0;
   settings.grants_required = app.count("--grants") > 0;
   if (app.got_subcommand("guard")) {

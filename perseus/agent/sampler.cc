@@ -58,6 +58,7 @@ Sampler::Sampler(gpu::Device& device, std::shared_ptr<const HeldClocks> held, co
       time_(time),
       options_(std::move(options)),
       period_(options_.period),
+      settle_(options_.settle),
       paused_(options_.paused),
       thread_([this] { run(); }) {}
 
@@ -103,9 +104,10 @@ void Sampler::resume() {
   changed_.notify_one();
 }
 
-void Sampler::set_period(lease::Duration period) {
+void Sampler::set_times(lease::Duration period, lease::Duration settle) {
   const std::lock_guard lock(mutex_);
   period_ = period;
+  settle_ = settle;
 }
 
 void Sampler::run() {
@@ -148,10 +150,15 @@ void Sampler::answer(const std::vector<Processes>& questions, bool paused) {
 }
 
 void Sampler::read() {
+  lease::Duration settle{};
+  {
+    const std::lock_guard lock(mutex_);
+    settle = settle_;
+  }
   const std::uint64_t changes = held_->changes();
   const Reading reading = take_reading(device_, time_);
   if (options_.on_reading) {
-    options_.on_reading(reading, judged_reading(reading, *held_, changes, options_.settle));
+    options_.on_reading(reading, judged_reading(reading, *held_, changes, settle));
   }
 }
 

@@ -66,7 +66,8 @@ class Sampler {
   /// No readings and no questions to the driver (they are answered with kDriver) until resume().
   void pause();
   void resume();
-  void set_period(lease::Duration period);
+  /// Period and settle time of SamplerOptions, from the next reading on.
+  void set_times(lease::Duration period, lease::Duration settle);
 
  private:
   void run();
@@ -83,6 +84,7 @@ class Sampler {
   std::vector<Processes> questions_;
   std::vector<std::function<void(gpu::Device&)>> work_;
   lease::Duration period_;
+  lease::Duration settle_;
   bool paused_ = false;
   bool stopping_ = false;
 

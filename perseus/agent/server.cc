@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/agent/server.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -21,6 +20,8 @@ using core::ErrorCode;
 
 /// Everything is done at once or not at all.
 constexpr wire::Deadline kNow{};
+/// Until accepting is tried again after the system refused (assumed).
+constexpr lease::Duration kAcceptPause = std::chrono::milliseconds(200);
 /// Requests of one connection that are handled before others get their turn.
 constexpr int kMaxRequestsAtOnce = 8;
 /// Connections that only the agent's own user may use (assumed: a few administrators' commands at a time).
@@ -41,7 +42,6 @@ bool is_narrower(const Permit& now, const Permit& before) {
 Server::Server(ServerContext context, format::UniqueFd listener, std::shared_ptr<const Authority> authority)
     : context_(context),
       listener_(std::move(listener)),
-      spare_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
       authority_(std::move(authority)),
       started_(context.time.now()) {
   context_.fleet.on_ended([this](const Ending& ending) { on_ended(ending); });
@@ -65,6 +65,7 @@ void Server::close_listener() {
   if (!listener_) return;
   context_.loop.forget(listener_.get());
   listener_.reset();
+  accept_again_.reset();
 }
 
 void Server::accept_all() {
@@ -77,17 +78,12 @@ void Server::accept_all() {
       continue;
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
-    if (errno == EMFILE || errno == ENFILE) shed_one();
+    if (errno == EAGAIN) return;
+    // Out of descriptors or memory. The connection stays in the queue; without a pause this would spin.
+    accept_again_ = context_.time.now() + kAcceptPause;
+    context_.loop.change(listener_.get(), 0);
     return;
   }
-}
-
-void Server::shed_one() {
-  // Without this the listener would stay readable, and the loop would turn without end.
-  spare_.reset();
-  (void)format::UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  spare_ = format::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  ++counters_.turned_away;
 }
 
 core::Status Server::check_room(uid_t uid) const {
@@ -264,6 +260,10 @@ void Server::on_ended(const Ending& ending) {
 void Server::tick() {
   const auto now = context_.time.now();
   const format::AgentConfig& config = context_.fleet.config();
+  if (accept_again_ && now >= *accept_again_) {
+    accept_again_.reset();
+    context_.loop.change(listener_.get(), EPOLLIN);
+  }
   std::vector<ConnectionId> silent;
   for (const auto& [id, connection] : connections_) {
     if (connection->throttled && connection->bucket.next() <= now) {
@@ -287,7 +287,7 @@ void Server::tick() {
 }
 
 std::optional<lease::Instant> Server::next_deadline() const {
-  std::optional<lease::Instant> next;
+  std::optional<lease::Instant> next = accept_again_;
   const format::AgentConfig& config = context_.fleet.config();
   for (const auto& [id, connection] : connections_) {
     auto deadline =

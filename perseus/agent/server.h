@@ -74,7 +74,6 @@ class Server {
   void accept_all();
   void admit(format::UniqueFd socket);
   [[nodiscard]] core::Status check_room(uid_t uid) const;
-  void shed_one();
   void turn_away(const format::UniqueFd& socket, const core::Error& error, const wire::Peer& peer);
   void on_ready(const Shared& connection, std::uint32_t events);
   void read_requests(const Shared& connection);
@@ -109,8 +108,8 @@ class Server {
 
   ServerContext context_;
   format::UniqueFd listener_;
-  format::UniqueFd spare_;  ///< given up for a moment when descriptors run out
   std::shared_ptr<const Authority> authority_;
+  std::optional<lease::Instant> accept_again_;  ///< the process was out of descriptors
   std::map<ConnectionId, Shared> connections_;
   ConnectionId last_connection_ = 0;
   std::uint64_t last_wait_ = 0;

@@ -24,6 +24,14 @@ TEST(AgentConfig, an_empty_map_means_the_defaults) {
   EXPECT_EQ(*parsed, AgentConfig{});
 }
 
+TEST(AgentConfig, the_example_file_says_what_the_defaults_are) {
+  const auto bytes = read_file(PERSEUS_SOURCE_DIR "/packaging/agent.yaml", kMaxAgentConfigBytes);
+  ASSERT_TRUE(bytes);
+  const auto parsed = parse_agent_config(*bytes, "agent.yaml");
+  ASSERT_TRUE(parsed) << parsed.error().text();
+  EXPECT_EQ(*parsed, AgentConfig{});
+}
+
 TEST(AgentConfig, every_key_is_read) {
   const auto bytes =
       read_file(PERSEUS_SOURCE_DIR "/fuzz/corpus/agent_config/full.yaml", kMaxAgentConfigBytes);

@@ -16,6 +16,12 @@ std::string error_of(std::string_view bytes) {
   return parsed ? "accepted" : parsed.error().text();
 }
 
+TEST(Grants, the_example_file_grants_nothing) {
+  const auto bytes = read_file(PERSEUS_SOURCE_DIR "/packaging/grants.yaml", kMaxGrantsBytes);
+  ASSERT_TRUE(bytes);
+  EXPECT_EQ(parse_grants(*bytes, "grants.yaml").value(), std::vector<Grant>{});
+}
+
 TEST(Grants, every_key_is_read) {
   const auto bytes = read_file(PERSEUS_SOURCE_DIR "/fuzz/corpus/grants/full.yaml", kMaxGrantsBytes);
   ASSERT_TRUE(bytes);

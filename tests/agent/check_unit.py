@@ -10,8 +10,8 @@ from pathlib import Path
 
 def main(analyze: str, template: str, executable: str) -> int:
     text = Path(template).read_text(encoding="utf-8")
-    text = text.replace("@CMAKE_INSTALL_FULL_LIBEXECDIR@/perseus/perseus-agent", executable)
-    text = text.replace("@CMAKE_INSTALL_FULL_DOCDIR@", "/usr/share/doc/perseus")
+    text = text.replace("@PERSEUS_LIBEXEC_DIR@/perseus-agent", executable)
+    text = text.replace("@PERSEUS_DOC_DIR@", "/usr/share/doc/perseus")
     # The group is made by sysusers.d when the package is installed; a build machine need not have it.
     text = text.replace("Group=perseus", "Group=root")
     assert "@" not in text.replace("@system-service", "").replace("@privileged", "").replace("@resources", ""), text

@@ -2,7 +2,12 @@
 """The agent among its neighbours: service manager, socket, configuration, metrics, and the commands of `perseus`."""
 
 import json
+import os
+import resource
 import socket
+import subprocess
+import time
+from pathlib import Path
 
 from node import wait_until
 
@@ -90,3 +95,54 @@ def test_doctor_finds_a_healthy_node_and_says_what_ails_a_sick_one(node):
     problems = {check["name"] for check in json.loads(sick.stdout)["checks"] if check["health"] == "problem"}
     assert problems == {"gpu_0", "socket"}
     assert all(check["repair"] for check in json.loads(sick.stdout)["checks"] if check["health"] != "ok")
+
+
+def test_a_reader_of_its_log_that_goes_or_does_not_read_does_not_hold_it_up(node):
+    reads, writes = os.pipe()
+    with subprocess.Popen(node.agent_command(), env=node.env, stderr=writes, stdin=subprocess.DEVNULL) as agent:
+        os.close(writes)
+        wait_until(lambda: node.socket.exists())
+        try:
+            with node.client() as client:
+                for _ in range(300):  # more than a pipe holds
+                    lease, _ = client.acquire("0", "x" * 100)
+                    client.release(lease["lease"])
+            os.close(reads)
+            with node.client() as client:
+                client.acquire("0")
+            assert agent.poll() is None
+            wait_until(lambda: node.metric("perseus_agent_audit_lines_lost_total") > 0)
+        finally:
+            agent.terminate()
+            assert agent.wait(30) == 0
+
+
+def test_out_of_descriptors_it_goes_on_and_does_not_spin(node):
+    agent = node.start_agent()
+    used = len(os.listdir(f"/proc/{agent.pid}/fd"))
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 6, used + 6))
+    waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(20)]
+    for client in waiting:
+        client.connect(str(node.socket))
+    before = cpu_of(agent.pid)
+    time.sleep(1)
+    assert cpu_of(agent.pid) - before < 0.5  # of a second: a loop that spins takes all of it
+    for client in waiting:
+        client.close()
+    wait_until(node.agent_answers)
+
+
+def cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_it_waits_for_a_driver_that_comes_late(node):
+    hidden = node.folder / "gpus.hidden"
+    (node.folder / "gpus").rename(hidden)
+    agent = node.start_agent("--wait-driver", "60", wait=False)
+    assert node.run_agent(check=False).returncode == 3  # without patience
+    hidden.rename(node.folder / "gpus")
+    wait_until(lambda: node.socket.exists())
+    assert node.agent_answers()
+    assert agent.terminate() == 0
