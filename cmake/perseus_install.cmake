@@ -17,6 +17,10 @@ install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
 if(TARGET perseus)
   install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET perseus_sim_nvml)
+  # Out of the loader's way: only who asks for the simulated driver gets it.
+  install(TARGETS perseus_sim_nvml LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/perseus/sim NAMELINK_SKIP)
+endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/perseusConfig.cmake.in

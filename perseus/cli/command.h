@@ -27,6 +27,8 @@ class Command {
   virtual CLI::App* declare(CLI::App& app) = 0;
   /// Does the work. Results go to io.out only when all of it succeeded.
   virtual core::Status run(const Io& io) = 0;
+  /// Of a run that succeeded: 0, or that of a program that was run on behalf of the user.
+  [[nodiscard]] virtual int exit_code() const { return 0; }
 };
 
 std::unique_ptr<Command> make_frontier_command();
@@ -35,6 +37,8 @@ std::unique_ptr<Command> make_verify_command();
 std::unique_ptr<Command> make_schedule_command();
 std::unique_ptr<Command> make_synth_command();
 std::unique_ptr<Command> make_report_command();
+std::unique_ptr<Command> make_sim_command();
+std::unique_ptr<Command> make_lease_command();
 
 /// Parses `arguments` (without the program's name), runs one command, and returns the exit code of
 /// core::error_table: 0 ok, 1 refused input, 2 usage, 3 environment. Never throws.

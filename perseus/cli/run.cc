@@ -40,7 +40,7 @@ int parse_and_run(std::vector<std::string> arguments, const Io& io) {
 
   std::vector<std::pair<CLI::App*, std::unique_ptr<Command>>> commands;
   for (auto* make : {make_frontier_command, make_plan_command, make_verify_command, make_schedule_command,
-                     make_synth_command, make_report_command}) {
+                     make_synth_command, make_report_command, make_sim_command, make_lease_command}) {
     auto command = make();
     CLI::App* subcommand = command->declare(app);
     commands.emplace_back(subcommand, std::move(command));
@@ -59,7 +59,7 @@ int parse_and_run(std::vector<std::string> arguments, const Io& io) {
   for (const auto& [subcommand, command] : commands) {
     if (!subcommand->parsed()) continue;
     const core::Status status = command->run(io);
-    return status ? 0 : report(io, status.error());
+    return status ? command->exit_code() : report(io, status.error());
   }
   return core::info(core::ErrorCode::kUsage).exit_code;
 }

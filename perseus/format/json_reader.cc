@@ -166,6 +166,16 @@ core::Result<std::int64_t> JsonReader::integer(std::int64_t least, std::int64_t 
   return *value;
 }
 
+core::Result<bool> JsonReader::boolean() {
+  skip_blanks();
+  for (const std::string_view word : {"true", "false"}) {
+    if (!bytes_.substr(position_).starts_with(word)) continue;
+    position_ += word.size();
+    return word == "true";
+  }
+  return unexpected("true or false");
+}
+
 bool JsonReader::take_null() {
   skip_blanks();
   if (!bytes_.substr(position_).starts_with("null")) return false;

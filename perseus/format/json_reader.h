@@ -85,6 +85,8 @@ class JsonReader {
   core::Result<std::int64_t> integer(std::int64_t least, std::int64_t most);
   /// A string of at most kMaxStringBytes, unescaped.
   core::Result<std::string> string();
+  /// `true` or `false`.
+  core::Result<bool> boolean();
   /// Takes `null` if it comes next.
   bool take_null();
   /// Whether an array comes next.

@@ -31,6 +31,19 @@ std::size_t sequence_length(std::string_view bytes) {
   return overlong || surrogate || too_large ? 0 : length;
 }
 
+/// Whether the well-formed sequence may stand in a line that people read.
+bool is_visible(std::string_view sequence) {
+  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(sequence[i]); };
+  if (sequence.size() == 1) return byte(0) >= 0x20 && byte(0) != 0x7F;
+  if (sequence.size() == 2) return byte(0) != 0xC2 || byte(1) >= 0xA0;  // U+0080 to U+009F: C1
+  if (sequence.size() != 3 || byte(0) != 0xE2) return true;
+  if (byte(1) == 0x80) {  // U+2000 to U+203F
+    const bool mark = byte(2) == 0x8E || byte(2) == 0x8F;
+    return !mark && (byte(2) < 0xA8 || byte(2) > 0xAE);  // U+2028, U+2029 separate lines; U+202A to U+202E
+  }
+  return byte(1) != 0x81 || byte(2) < 0xA6 || byte(2) > 0xA9;  // U+2066 to U+2069
+}
+
 /// Number of insertions, deletions, replacements and swaps of neighbours that turn a into b.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
@@ -128,6 +141,29 @@ std::optional<std::size_t> find_bad_byte(std::string_view bytes) {
     i += length;
   }
   return std::nullopt;
+}
+
+bool is_printable(std::string_view text, std::size_t limit) {
+  if (text.size() > limit) return false;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = sequence_length(text.substr(i));
+    if (length == 0 || !is_visible(text.substr(i, length))) return false;
+    i += length;
+  }
+  return true;
+}
+
+std::string printable(std::string_view text, std::size_t limit) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = sequence_length(text.substr(i));
+    const bool good = length != 0 && is_visible(text.substr(i, length));
+    const std::string_view next = good ? text.substr(i, length) : "?";
+    if (out.size() + next.size() > limit) break;
+    out += next;
+    i += length == 0 ? 1 : length;
+  }
+  return out;
 }
 
 core::Origin origin_of(std::string_view bytes, std::size_t offset, const std::string& source) {

@@ -31,6 +31,14 @@ void append_csv_field(std::string& out, std::string_view text);
 /// the text is clean.
 [[nodiscard]] std::optional<std::size_t> find_bad_byte(std::string_view bytes);
 
+/// Whether `text` may be shown to people and written to logs: well-formed UTF-8 of at most `limit` bytes,
+/// without control characters (C0, DEL, C1), without line and paragraph separators and without the marks that
+/// change the direction of text (U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069).
+[[nodiscard]] bool is_printable(std::string_view text, std::size_t limit);
+/// `text` made printable: each character (or byte) that may not be there becomes '?', and what is beyond
+/// `limit` bytes is cut off at a character's end.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t limit);
+
 /// Line and column of a byte, both from 1. Columns count bytes. O(offset).
 [[nodiscard]] core::Origin origin_of(std::string_view bytes, std::size_t offset, const std::string& source);
 

@@ -44,6 +44,29 @@ TEST(Utf8, FindsWhatIsNotText) {
   EXPECT_EQ(find_bad_byte("\xff"), 0U);
 }
 
+TEST(Printable, RefusesWhatWouldForgeALineOfALog) {
+  EXPECT_TRUE(is_printable("", 0));
+  EXPECT_TRUE(is_printable("gpt3 \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", 32));
+  EXPECT_TRUE(is_printable("\xe2\x80\x93 \xe2\x80\xaf \xe2\x81\xa5 \xe2\x81\xaa", 32));  // beside the marks
+  EXPECT_FALSE(is_printable("12345", 4));
+  for (const char* text :
+       {"a\nb", "\x1b[31m", "\x7f", "\xc2\x85", "\xe2\x80\x8e", "\xe2\x80\x8f", "\xe2\x80\xa8",
+        "\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x81\xa9", "\xff", "\xe2\x80"}) {
+    EXPECT_FALSE(is_printable(text, 32)) << quoted(std::string_view(text));
+    EXPECT_TRUE(is_printable(printable(text, 32), 32));
+  }
+}
+
+TEST(Printable, ReplacesAndCuts) {
+  EXPECT_EQ(printable("plain", 32), "plain");
+  EXPECT_EQ(printable("a\nb\xe2\x80\xae"
+                      "c\xff",
+                      32),
+            "a?b?c?");
+  EXPECT_EQ(printable("ab\xc3\xa9", 3), "ab");  // no half characters
+  EXPECT_EQ(printable("abcd", 3), "abc");
+}
+
 TEST(OriginOf, CountsLinesAndBytesFromOne) {
   const auto at = [](std::size_t offset) {
     return core::Error(core::ErrorCode::kIo, "x", origin_of("ab\ncd", offset, "f")).text();

@@ -105,4 +105,16 @@ core::Status validate(const NodeSpec& spec) {
   return {};
 }
 
+double sustained_utilization(const GpuSpec& gpu, double memory_utilization) {
+  const ClockSpec& top = gpu.clocks.back();
+  // As the limiter reckons: with the hottest chip (physics.cc).
+  const core::Watts leakage(gpu.thermal.leakage_w_per_k *
+                            std::max(0.0, (gpu.thermal.throttle - gpu.thermal.reference).value()));
+  const core::Watts left =
+      gpu.power_limit - leakage - top.static_power - memory_utilization * gpu.memory_power;
+  if (left.value() <= 0) return 0;
+  // A hair less, so that rounding does not cost a clock step.
+  return left < top.dynamic_power ? left / top.dynamic_power * (1 - 1e-9) : 1;
+}
+
 }  // namespace perseus::simgpu

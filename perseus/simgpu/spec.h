@@ -87,4 +87,8 @@ struct NodeSpec {
 /// kInvalidInput with the field's name, its value and its limits.
 [[nodiscard]] core::Status validate(const NodeSpec& spec);
 
+/// The highest utilisation of the SMs, at most 1, at which the power limit lets the top clock be held, with
+/// the memory at `memory_utilization`.
+[[nodiscard]] double sustained_utilization(const GpuSpec& gpu, double memory_utilization);
+
 }  // namespace perseus::simgpu

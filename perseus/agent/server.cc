@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perseus/agent/server.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "perseus/agent/server_connection.h"
+#include "perseus/agent/version.h"
+
+namespace perseus::agent {
+namespace {
+
+using core::ErrorCode;
+
+/// Everything is done at once or not at all.
+constexpr wire::Deadline kNow{};
+/// Requests of one connection that are handled before others get their turn.
+constexpr int kMaxRequestsAtOnce = 8;
+
+lease::Duration to_duration(core::Seconds time) {
+  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
+}
+
+}  // namespace
+
+Server::Server(ServerContext context, format::UniqueFd listener, std::shared_ptr<const Authority> authority)
+    : context_(context),
+      listener_(std::move(listener)),
+      authority_(std::move(authority)),
+      started_(context.time.now()) {
+  context_.fleet.on_ended([this](const Ending& ending) { on_ended(ending); });
+}
+
+Server::~Server() {
+  context_.fleet.on_ended({});
+  close_listener();
+  for (auto& [id, connection] : connections_) {
+    context_.loop.forget(connection->socket.get());
+    if (connection->process) context_.loop.forget(connection->process->fd());
+  }
+}
+
+core::Status Server::start() {
+  return context_.loop.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); });
+}
+
+void Server::close_listener() {
+  if (!listener_) return;
+  context_.loop.forget(listener_.get());
+  listener_.reset();
+}
+
+void Server::accept_all() {
+  // As many as a burst may bring; the rest at the next turn.
+  constexpr int kMaxAccepts = 64;
+  for (int i = 0; i < kMaxAccepts; ++i) {
+    format::UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (socket) {
+      admit(std::move(socket));
+      continue;
+    }
+    if (errno == ECONNABORTED || errno == EINTR) continue;
+    return;  // EAGAIN; out of descriptors: the limits of connections keep away from that
+  }
+}
+
+core::Status Server::check_room(uid_t uid) const {
+  const format::AgentConfig& config = context_.fleet.config();
+  if (connections_.size() >= config.max_connections) {
+    return core::fail(ErrorCode::kLimit,
+                      fmt::format("the agent has {} connections, the limit", config.max_connections));
+  }
+  const auto same = std::ranges::count_if(connections_, [&](const auto& c) { return c.second->peer.uid == uid; });
+  if (static_cast<std::size_t>(same) < config.max_connections_per_uid) return {};
+  return core::fail(ErrorCode::kLimit, fmt::format("uid {} has {} connections, the limit for one user", uid,
+                                                   config.max_connections_per_uid));
+}
+
+void Server::turn_away(const format::UniqueFd& socket, const core::Error& error, const wire::Peer& peer) {
+  ++counters_.turned_away;
+  (void)wire::send_packet(socket.get(), wire::encode(wire::AgentReply(wire::Refusal{error.code(), error.message()})),
+                          -1, kNow);
+  context_.audit.write({.event = AuditEvent::kConnect,
+                        .uid = peer.uid,
+                        .pid = peer.pid,
+                        .result = std::string(core::info(error.code()).name),
+                        .detail = error.message()});
+}
+
+void Server::admit(format::UniqueFd socket) {
+  const auto peer = wire::peer_of(socket.get());
+  if (!peer) return;
+  if (const auto room = check_room(peer->uid); !room) return turn_away(socket, room.error(), *peer);
+  ++counters_.accepted;
+  const auto now = context_.time.now();
+  auto connection = std::make_shared<Connection>(
+      Connection{.id = ++last_connection_,
+                 .socket = std::move(socket),
+                 .peer = *peer,
+                 .bucket = TokenBucket(context_.fleet.config().requests_per_second, now),
+                 .last_message = now});
+  const std::weak_ptr<Connection> weak = connection;
+  const auto watched = context_.loop.watch(connection->socket.get(), EPOLLIN | EPOLLRDHUP, [this, weak](auto events) {
+    if (const auto alive = weak.lock()) on_ready(alive, events);
+  });
+  if (watched) connections_.emplace(connection->id, std::move(connection));
+}
+
+void Server::on_ready(const Shared& connection, std::uint32_t events) {
+  const bool may_read = !connection->waiting && !connection->throttled;
+  if ((events & EPOLLIN) != 0 && may_read) read_requests(connection);
+  // What it sent before it went has been read above, unless it has to wait: then nobody waits for the reply.
+  if ((events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0) drop(connection->id, "the connection was closed");
+}
+
+void Server::read_requests(const Shared& connection) {
+  for (int i = 0; i < kMaxRequestsAtOnce; ++i) {
+    if (connection->waiting || !connections_.contains(connection->id)) return;
+    if (!connection->bucket.take(context_.time.now())) {
+      connection->throttled = true;
+      update_interest(*connection);
+      return;
+    }
+    auto packet = wire::receive_packet(connection->socket.get(), wire::kMaxAgentRequest, kNow);
+    if (!packet && packet.error().code() == ErrorCode::kTimeout) return;
+    if (!packet) {
+      ++counters_.malformed;
+      refuse(*connection, packet.error());
+      return drop(connection->id, "it sent what is no request");
+    }
+    if (packet->end) return drop(connection->id, "the connection was closed");
+    handle(connection, *std::move(packet));
+  }
+}
+
+void Server::handle(const Shared& connection, wire::Packet packet) {
+  ++counters_.requests;
+  connection->last_message = context_.time.now();
+  const auto request = wire::parse_agent_request(packet.bytes);
+  if (!request) {
+    ++counters_.malformed;
+    refuse(*connection, request.error());
+    return drop(connection->id, "it sent what is no request");
+  }
+  dispatch(connection, *request, std::move(packet.fd));
+}
+
+void Server::update_interest(Connection& connection) {
+  const bool reads = !connection.waiting && !connection.throttled;
+  context_.loop.change(connection.socket.get(), EPOLLRDHUP | (reads ? EPOLLIN : 0U));
+}
+
+std::uint64_t Server::wait(Connection& connection, lease::Duration limit, std::string what) {
+  connection.waiting = Connection::Wait{++last_wait_, context_.time.now() + limit, std::move(what)};
+  update_interest(connection);
+  return last_wait_;
+}
+
+bool Server::answer(const std::weak_ptr<Connection>& weak, std::uint64_t wait, const wire::AgentReply& message,
+                    int fd) {
+  const Shared connection = weak.lock();
+  if (!connection || !connection->waiting || connection->waiting->number != wait) return false;
+  if (!connections_.contains(connection->id)) return false;
+  connection->waiting.reset();
+  connection->last_message = context_.time.now();
+  update_interest(*connection);
+  reply(*connection, message, fd);
+  return true;
+}
+
+void Server::reply(Connection& connection, const wire::AgentReply& message, int fd) {
+  if (std::holds_alternative<wire::Refusal>(message)) ++counters_.refused;
+  if (wire::send_packet(connection.socket.get(), wire::encode(message), fd, kNow)) return;
+  // It does not read, or is gone. Not dropped here, where callers still use it.
+  const ConnectionId id = connection.id;
+  context_.loop.post([this, id] { drop(id, "it does not read its replies"); });
+}
+
+void Server::refuse(Connection& connection, const core::Error& error) {
+  reply(connection, wire::Refusal{error.code(), error.text()});
+}
+
+void Server::drop(ConnectionId id, std::string_view reason) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;
+  const Shared connection = found->second;
+  connections_.erase(found);
+  context_.loop.forget(connection->socket.get());
+  if (connection->process) context_.loop.forget(connection->process->fd());
+  connection->socket.reset();
+  context_.fleet.drop(id, reason);
+}
+
+void Server::on_ended(const Ending& ending) {
+  by_grant_.erase(ending.lease);
+  const auto found = connections_.find(ending.connection);
+  if (found != connections_.end()) reply(*found->second, wire::Ended{ending.lease, ending.reason});
+}
+
+void Server::tick() {
+  const auto now = context_.time.now();
+  const format::AgentConfig& config = context_.fleet.config();
+  std::vector<ConnectionId> silent;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->throttled && connection->bucket.next() <= now) {
+      connection->throttled = false;
+      update_interest(*connection);
+    }
+    if (connection->waiting) {
+      if (now < connection->waiting->deadline) continue;
+      const std::string what = connection->waiting->what;
+      answer(connection, connection->waiting->number, wire::Refusal{ErrorCode::kTimeout, what});
+      continue;
+    }
+    const auto limit = to_duration(connection->greeted ? config.idle : config.first_message);
+    if (now - connection->last_message >= limit && context_.fleet.table().leases_of(id) == 0) silent.push_back(id);
+  }
+  counters_.timed_out += silent.size();
+  for (const ConnectionId id : silent) drop(id, "it was silent too long");
+}
+
+std::optional<lease::Instant> Server::next_deadline() const {
+  std::optional<lease::Instant> next;
+  const format::AgentConfig& config = context_.fleet.config();
+  for (const auto& [id, connection] : connections_) {
+    auto deadline =
+        connection->last_message + to_duration(connection->greeted ? config.idle : config.first_message);
+    if (connection->waiting) {
+      deadline = connection->waiting->deadline;
+    } else if (connection->throttled) {
+      deadline = connection->bucket.next();
+    } else if (context_.fleet.table().leases_of(id) != 0) {
+      continue;  // the lease table knows when it ends
+    }
+    if (!next || deadline < *next) next = deadline;
+  }
+  return next;
+}
+
+void Server::set_authority(std::shared_ptr<const Authority> authority) {
+  authority_ = std::move(authority);
+  const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  std::vector<LeaseId> withdrawn;
+  for (const auto& [lease, by] : by_grant_) {
+    if (!context_.fleet.table().find(lease)) {
+      withdrawn.push_back(lease);  // over
+    } else if (!authority_->by_rule(by.facts, context_.fleet.identity(by.gpu), wall)) {
+      withdrawn.push_back(lease);
+    }
+  }
+  for (const LeaseId lease : withdrawn) {
+    by_grant_.erase(lease);
+    context_.fleet.revoke(lease, "the grant that allowed it was withdrawn");
+  }
+}
+
+wire::AgentStatus Server::status() const {
+  const std::chrono::duration<double> uptime = context_.time.now() - started_;
+  return {.version = kVersion,
+          .backend = std::string(context_.fleet.backend().name()),
+          .driver = context_.fleet.backend().driver_version(),
+          .quiesced = context_.fleet.table().quiesced(),
+          .uptime_s = uptime.count(),
+          .gpus = context_.fleet.status()};
+}
+
+}  // namespace perseus::agent

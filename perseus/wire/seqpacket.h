@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One packet with at most one file descriptor over a Unix socket of type SOCK_SEQPACKET, with a deadline.
+//
+//   PERSEUS_ASSIGN_OR_RETURN(UniqueFd socket, connect_seqpacket("/run/perseus/agent.sock", deadline));
+//   PERSEUS_RETURN_IF_ERROR(send_packet(socket.get(), encode(request), pidfd.get(), deadline));
+//   PERSEUS_ASSIGN_OR_RETURN(Packet reply, receive_packet(socket.get(), kMaxAgentPacket, deadline));
+//
+// No function raises SIGPIPE, none waits beyond its deadline, whatever flags the socket has.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "perseus/core/result.h"
+#include "perseus/format/unique_fd.h"
+
+namespace perseus::wire {
+
+/// A moment on CLOCK_MONOTONIC. One in the past: do only what is possible at once.
+using Deadline = std::chrono::steady_clock::time_point;
+/// `after` from now.
+[[nodiscard]] inline Deadline deadline_in(std::chrono::nanoseconds after) {
+  return std::chrono::steady_clock::now() + after;
+}
+
+struct Packet {
+  std::string bytes;
+  format::UniqueFd fd;  ///< close-on-exec; none if the peer sent none
+  bool end = false;     ///< the peer has closed: no bytes, no fd, and nothing will follow
+};
+
+/// Sends one packet, whole or not at all, with a duplicate of `fd` unless that is negative. kIo: the peer is
+/// gone or the system refused; kTimeout: the peer does not read; kLimit: larger than the socket's buffer.
+[[nodiscard]] core::Status send_packet(int socket, std::string_view bytes, int fd, Deadline deadline);
+
+/// Receives one packet of at most `limit` bytes. A larger one is discarded (kLimit); so is one with more than
+/// one descriptor or with other ancillary data (kInvalidInput). No descriptor of a refused packet stays open.
+/// kTimeout: nothing came; kIo. An empty packet cannot be told from the end and is taken for it.
+[[nodiscard]] core::Result<Packet> receive_packet(int socket, std::size_t limit, Deadline deadline);
+
+/// The process at the other end, as it was when the connection was made (or the pair created).
+struct Peer {
+  pid_t pid = 0;  ///< in our pid namespace; 0: it lives in one that we do not see
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+/// kIo.
+[[nodiscard]] core::Result<Peer> peer_of(int socket);
+
+/// Connects to a listening socket. kNotFound: no such socket; kPermission: it may not be used; kBusy: nobody
+/// listens (it is stale), or its queue is full until the deadline; kInvalidInput: the path is longer than a
+/// socket's name may be (107 bytes); kIo. The result is close-on-exec and non-blocking.
+[[nodiscard]] core::Result<format::UniqueFd> connect_seqpacket(const std::string& path, Deadline deadline);
+
+/// Binds and listens. A socket that nobody listens at any more is replaced, a live one never (kBusy, naming
+/// the path); what is no socket is never removed (kInvalidInput). The path belongs to the caller: unlink it
+/// at the end. `mode` are its permission bits. kIo, kPermission.
+[[nodiscard]] core::Result<format::UniqueFd> listen_seqpacket(const std::string& path, mode_t mode);
+
+/// A connected pair, both ends close-on-exec and non-blocking. kIo.
+struct SocketPair {
+  format::UniqueFd ours;
+  format::UniqueFd theirs;
+};
+[[nodiscard]] core::Result<SocketPair> seqpacket_pair();
+
+}  // namespace perseus::wire
