@@ -485,6 +485,19 @@ TEST_F(NvmlBackendTest, FutureDriverNeedsNoDeprecatedName) {
   EXPECT_TRUE(gpu().lock_clock(Megahertz{210}));
 }
 
+// Their _v3 lists have another layout than is declared.
+TEST_F(NvmlBackendTest, AvoidsTheProcessListsOf535) {
+  driver_->gpu[0].processes = {7, 8};
+  driver_->driver_version = "535.54.03";
+  open();
+  EXPECT_THAT(gpu().processes().value(), ElementsAre(7, 8));
+  EXPECT_EQ(calls("nvmlDeviceGetComputeRunningProcesses_v3"), 0);
+  driver_->driver_version = "535.104.05";
+  ASSERT_TRUE(backend_->reopen());
+  EXPECT_THAT(gpu().processes().value(), ElementsAre(7, 8));
+  EXPECT_EQ(calls("nvmlDeviceGetComputeRunningProcesses_v3"), 1);
+}
+
 TEST_F(NvmlBackendTest, PrefersTheNewestNameAndFallsBack) {
   open();
   EXPECT_TRUE(gpu().clock_reasons());

@@ -132,12 +132,9 @@ std::unexpected<core::Error> NvmlDevice::nonsense(std::string_view what) const {
 
 template <class T, class F, class... Arguments>
 core::Result<std::vector<T>> NvmlDevice::list(NvmlFunction<F> NvmlApi::* function, Arguments... arguments) {
-  // Drivers 535.43 and 535.54 wrote 32 bytes per process where 24 are declared (docs/gpus.md): twice the room
-  // that they are told of keeps them from writing behind it.
-  constexpr std::size_t kRoom = 2;
   unsigned size = 128;
   for (int attempt = 0; attempt < kListTries && size <= kMaxList; ++attempt) {
-    std::vector<T> items(kRoom * size);
+    std::vector<T> items(size);
     unsigned count = size;
     PERSEUS_ASSIGN_OR_RETURN(const nvml::Return code, call_accepting(nvml::kInsufficientSize, function,
                                                                      arguments..., &count, items.data()));

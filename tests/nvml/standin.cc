@@ -296,10 +296,18 @@ nvml::Return nvmlDeviceGetCurrentClocksEventReasons(nvml::Handle device, unsigne
   return with_gpu("nvmlDeviceGetCurrentClocksEventReasons", device,
                   [&](StandinGpu& gpu) { return *reasons = gpu.reasons, nvml::kSuccess; });
 }
+nvml::Return nvmlDeviceGetComputeRunningProcesses_v2(nvml::Handle device, unsigned* count,
+                                                     nvml::ProcessInfo* infos) {
+  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v2", device,
+                  [&](StandinGpu& gpu) { return give_processes(gpu.processes, count, infos); });
+}
 nvml::Return nvmlDeviceGetComputeRunningProcesses_v3(nvml::Handle device, unsigned* count,
                                                      nvml::ProcessInfo* infos) {
-  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v3", device,
-                  [&](StandinGpu& gpu) { return give_processes(gpu.processes, count, infos); });
+  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v3", device, [&](StandinGpu& gpu) {
+    if (standin()->driver_version == "535.54.03")
+      return nvml::kUnknown;  // what it writes is not what is declared
+    return give_processes(gpu.processes, count, infos);
+  });
 }
 nvml::Return nvmlDeviceGetMPSComputeRunningProcesses_v3(nvml::Handle device, unsigned* count,
                                                         nvml::ProcessInfo* infos) {
