@@ -284,6 +284,20 @@ TEST_F(NvmlBackendTest, LostGpuStaysLostUntilReopenedAndLeavesOthersAlone) {
   EXPECT_TRUE(gpu().reset_clock());
 }
 
+// NVML_ERROR_NOT_FOUND may mean the GPU or what was asked for: it is no reason to give a GPU up.
+TEST_F(NvmlBackendTest, NotFoundIsNotForEver) {
+  open();
+  fail("nvmlDeviceGetClockInfo", 6);
+  EXPECT_EQ(gpu().sm_clock().error().code(), ErrorCode::kDeviceLost);
+  EXPECT_TRUE(gpu().reset_clock());
+  fail("nvmlDeviceGetSupportedGraphicsClocks", 6);
+  EXPECT_EQ(refusal(gpu().supported_clocks()),
+            "driver: GPU 0 (GPU-00000000-0000-0000-0000-000000000000): the driver answers that it does not "
+            "know its own "
+            "memory clock, which cannot be");
+  EXPECT_TRUE(gpu().reset_clock());
+}
+
 TEST_F(NvmlBackendTest, RefusesClocksUnderMigAndVgpuButReads) {
   open();
   EXPECT_TRUE(gpu().clock_control()->possible);
