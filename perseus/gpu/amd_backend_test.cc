@@ -15,12 +15,10 @@ namespace perseus::gpu {
 namespace {
 
 using core::Celsius;
-using core::ErrorCode;
 using core::Joules;
 using core::Megahertz;
 using core::Watts;
 using testing::ElementsAre;
-using testing::IsEmpty;
 using tests::AmdStandin;
 
 template <class T>

@@ -99,6 +99,7 @@ class Calibrator {
   /// Every ordered pair of targets `tries` times, in random order.
   [[nodiscard]] std::vector<Pair> itinerary() {
     std::vector<Pair> pairs;
+    pairs.reserve(plan_.tries * plan_.targets.size() * plan_.targets.size());
     for (std::uint32_t i = 0; i < plan_.tries; ++i) {
       for (const Megahertz from : plan_.targets) {
         for (const Megahertz to : plan_.targets) {
@@ -205,6 +206,7 @@ class Calibrator {
 std::vector<Megahertz> spread_targets(std::span<const Megahertz> clocks, std::size_t count) {
   if (clocks.size() <= count) return {clocks.begin(), clocks.end()};
   std::vector<Megahertz> out;
+  out.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     // Rounded positions are distinct, since there are more clocks than targets.
     out.push_back(clocks[(i * (clocks.size() - 1) + (count - 1) / 2) / (count - 1)]);

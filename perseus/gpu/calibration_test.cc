@@ -16,7 +16,6 @@ using core::Joules;
 using core::Megahertz;
 using core::Seconds;
 using core::Watts;
-using testing::ElementsAre;
 
 std::vector<Megahertz> mhz(std::initializer_list<std::uint32_t> values) {
   return {values.begin(), values.end()};

@@ -3,10 +3,10 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -20,7 +20,6 @@ namespace {
 using core::ErrorCode;
 using core::Megahertz;
 using testing::HasSubstr;
-using testing::StartsWith;
 using namespace std::chrono_literals;
 
 std::string text(const core::Status& status) {
@@ -38,7 +37,7 @@ class CommandTest : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   /// A shell script with this body.
-  void write(const std::string& body, mode_t mode = 0700) {
+  void write(const std::string& body, mode_t mode = 0700) const {
     std::ofstream(program_) << "#!/bin/sh\n" << body << '\n';
     ASSERT_EQ(::chmod(program_.c_str(), mode), 0);
   }

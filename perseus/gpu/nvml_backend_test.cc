@@ -26,7 +26,6 @@ using core::Joules;
 using core::Megahertz;
 using core::Watts;
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 using tests::Standin;
 
