@@ -17,6 +17,20 @@ install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
 if(TARGET perseus)
   install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET perseus-agent)
+  # Not on anybody's PATH: the service manager and `perseus agent` start it.
+  install(TARGETS perseus-agent RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
+  configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/perseus-agent.service.in
+                 ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service DESTINATION lib/systemd/system)
+  install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/perseus.sysusers.conf DESTINATION lib/sysusers.d
+          RENAME perseus.conf)
+  install(FILES ${PROJECT_SOURCE_DIR}/packaging/agent.yaml ${PROJECT_SOURCE_DIR}/packaging/grants.yaml
+          DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/docs/agent.md)
+    install(FILES ${PROJECT_SOURCE_DIR}/docs/agent.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+  endif()
+endif()
 if(TARGET perseus_sim_nvml)
   # Out of the loader's way: only who asks for the simulated driver gets it.
   install(TARGETS perseus_sim_nvml LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/perseus/sim NAMELINK_SKIP)

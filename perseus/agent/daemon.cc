@@ -280,8 +280,9 @@ bool Daemon::run() {
   audit_.write({.event = AuditEvent::kStart,
                 .detail = fmt::format("perseus-agent {}, backend {}, {} GPUs", kVersion, backend_->name(),
                                       fleet_->size())});
+  last_summary_ = summary();
+  notify_.ready(last_summary_);
   tick();
-  notify_.ready(summary());
   while (!stopping_) {
     loop_->turn(next_deadline());
     tick();

@@ -92,11 +92,12 @@ std::string describe_job(const core::Problem& problem, const std::string& profil
                          const std::string& fit, const std::optional<FitResiduals>& residuals) {
   const core::Schedule& s = problem.pipeline().schedule();
   const core::Parallel& parallel = problem.parallel();
-  const std::string stages = s.virtual_stages == 1
-                                 ? fmt::format("{} stages", s.stages())
-                                 : fmt::format("{} stages on {} ranks", s.stages(), s.pipeline());
-  std::string text = fmt::format("{}: {}, {} x {} microbatches, {} computations\n", profile_name, s.name,
-                                 stages, s.microbatches, problem.size());
+  const std::string stages =
+      s.virtual_stages == 1
+          ? fmt::format("{} stage{}", s.stages(), s.stages() == 1 ? "" : "s")
+          : fmt::format("{} stages on {} rank{}", s.stages(), s.pipeline(), s.pipeline() == 1 ? "" : "s");
+  std::string text = fmt::format("{}: {}, {} x {} microbatch{}, {} computations\n", profile_name, s.name,
+                                 stages, s.microbatches, s.microbatches == 1 ? "" : "es", problem.size());
   text += fmt::format("{} GPU{} per rank, {} pipeline{}, blocking power {}, fit {}\n", parallel.tensor,
                       parallel.tensor == 1 ? "" : "s", parallel.data, parallel.data == 1 ? "" : "s",
                       blocking_text(problem), fit);

@@ -76,6 +76,10 @@ core::Result<core::Schedule> make_schedule(const core::JobSpec& spec, std::vecto
                                .virtual_stages = spec.virtual_stages.value_or(0),
                                .group_size = spec.group_size.value_or(0)});
   }
+  if (spec.group_size) {
+    return fail(ErrorCode::kUsage, "says how a schedule is made, and a schedule file is one already",
+                {"--group-size"});
+  }
   PERSEUS_ASSIGN_OR_RETURN(auto read, read_schedule(*spec.schedule_file, warnings));
   const auto agree = [&](std::optional<std::uint32_t> given, std::uint32_t found,
                          const char* flag) -> core::Status {

@@ -26,4 +26,9 @@ struct Io {
   void progress_done() const;
 };
 
+/// Whether `-o PATH` means standard output: nothing, or "-" as other programs have it.
+[[nodiscard]] inline bool is_standard_output(std::string_view path) {
+  return path.empty() || path == "-";
+}
+
 }  // namespace perseus::cli

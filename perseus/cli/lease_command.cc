@@ -65,9 +65,9 @@ std::optional<core::Error> complaint(HoldState state, const ClockHold& hold) {
       return core::Error(ErrorCode::kUnsupported,
                          "the driver accepts the clock, but the GPU does not follow");
     case HoldState::kEnded:
-      return core::Error(ErrorCode::kBusy, fmt::format("the lease was taken back: {}", hold.ended_reason()));
+      return core::Error(ErrorCode::kBusy, fmt::format("the lease is over: {}", hold.ended_reason()));
     case HoldState::kLost:
-      return core::Error(ErrorCode::kIo, "the connection was lost");
+      return core::Error(ErrorCode::kIo, "the lease was lost; it is asked for again");
     case HoldState::kWaiting:
     case HoldState::kApplied:
       break;
@@ -177,10 +177,14 @@ class LeaseCommand final : public Command {
       return {};
     }
     HoldState known = HoldState::kApplied;
+    std::uint32_t known_losses = 0;
     while (!child->exit_code()) {
       child->turn(kWatch);
       const HoldState state = hold.state();
-      if (state == std::exchange(known, state)) continue;
+      const std::uint32_t losses = hold.reacquired();  // those that were over between two looks, too
+      const bool changed =
+          state != std::exchange(known, state) || losses != std::exchange(known_losses, losses);
+      if (!changed) continue;
       if (const auto error = complaint(state, hold)) {
         warn(io, fmt::format("{}; the command goes on", error->text()));
       } else if (state == HoldState::kApplied) {

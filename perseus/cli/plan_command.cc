@@ -48,7 +48,10 @@ class PlanCommand final : public Command {
     command
         ->add_option("--certificate", certificate_, "Write the proof to a file of its own, not into the plan")
         ->type_name("FILE");
-    command->add_option("-o,--output", output_, "File for the plan; standard output then gets a summary")
+    command
+        ->add_option(
+            "-o,--output", output_,
+            "File for the plan, - for standard output (default); with a file standard output gets a summary")
         ->type_name("FILE");
     command->add_flag("--json", json_,
                       "With -o: the summary as JSON. Without: the plan as JSON, as by default");
@@ -76,7 +79,7 @@ class PlanCommand final : public Command {
     PERSEUS_ASSIGN_OR_RETURN(const PlanSummary summary, summarise(frontier, plan));
     if (!certificate_.empty()) PERSEUS_RETURN_IF_ERROR(move_certificate(frontier.problem(), plan));
     PERSEUS_ASSIGN_OR_RETURN(const std::string text, write(frontier.problem(), plan));
-    if (output_.empty()) {
+    if (is_standard_output(output_)) {
       io.out << text;
       return {};
     }
@@ -124,7 +127,7 @@ class PlanCommand final : public Command {
   }
 
   [[nodiscard]] core::Status check_outputs() const {
-    if (json_ && format_ != "json" && output_.empty()) {
+    if (json_ && format_ != "json" && is_standard_output(output_)) {
       return fail(ErrorCode::kUsage, "with --format " + format_ + " needs -o FILE", {"--json"});
     }
     return {};

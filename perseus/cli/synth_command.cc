@@ -39,7 +39,7 @@ class SynthCommand final : public Command {
         ->required();
     declare_shape(*command);
     declare_measurement(*command);
-    command->add_option("-o,--output", output_, "File to write (default: standard output)")
+    command->add_option("-o,--output", output_, "File to write, - for standard output (default)")
         ->type_name("FILE");
     command->footer(names_help());
     return command;
@@ -48,7 +48,7 @@ class SynthCommand final : public Command {
   core::Status run(const Io& io) override {
     PERSEUS_ASSIGN_OR_RETURN(const auto profile, model::synthesise(request_));
     const std::string csv = format::write_profile_csv(profile);
-    if (!output_.empty()) return format::write_file_atomically(output_, csv);
+    if (!is_standard_output(output_)) return format::write_file_atomically(output_, csv);
     io.out << csv;
     return {};
   }

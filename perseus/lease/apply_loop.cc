@@ -77,11 +77,7 @@ void ApplyLoop::serve(const Request& request) {
 void ApplyLoop::finish(const Request& request, Outcome outcome, Instant called, bool was_called) {
   const Instant applied = was_called ? time_.now() : called;
   const auto clock = lease_.intended();
-  requests_.answer({.sequence = request.sequence,
-                    .outcome = outcome,
-                    .clock = clock,
-                    .called = called,
-                    .applied = applied});
+  // First the record: whoever has seen the answer may look for it.
   log_.add({.sequence = request.sequence,
             .outcome = outcome,
             .clock = clock,
@@ -89,6 +85,11 @@ void ApplyLoop::finish(const Request& request, Outcome outcome, Instant called, 
             .called_ns = to_ns(called),
             .applied_ns = to_ns(applied)},
            was_called);
+  requests_.answer({.sequence = request.sequence,
+                    .outcome = outcome,
+                    .clock = clock,
+                    .called = called,
+                    .applied = applied});
 }
 
 void ApplyLoop::fall_back(core::Error error) {

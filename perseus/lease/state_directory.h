@@ -2,7 +2,7 @@
 //
 // The folder that holds the journal of leases, and the lock that keeps a second agent away from it.
 //
-//   PERSEUS_ASSIGN_OR_RETURN(auto directory, StateDirectory::open({.path = "/var/lib/perseus"}));
+//   PERSEUS_ASSIGN_OR_RETURN(auto directory, StateDirectory::open({.path = "/run/perseus/state"}));
 //   PERSEUS_ASSIGN_OR_RETURN(Journal journal, directory.read_all());      // after a crash: restore these
 //   PERSEUS_RETURN_IF_ERROR(directory.write(record));                     // before the first driver call
 //   PERSEUS_RETURN_IF_ERROR(directory.remove(uuid));                      // after the clock has come back
@@ -23,8 +23,9 @@
 namespace perseus::lease {
 
 /// Where agent and guardians keep their state unless told otherwise. One folder for all of a machine, so that
-/// an agent and direct mode exclude each other.
-inline constexpr std::string_view kDefaultStateDirectory = "/var/lib/perseus";
+/// an agent and direct mode exclude each other. Under /run, which lies in memory: what is journalled there is
+/// worth nothing after a boot, and flushing it to disk costs nothing.
+inline constexpr std::string_view kDefaultStateDirectory = "/run/perseus/state";
 
 /// The boot that the machine is in: /proc/sys/kernel/random/boot_id. kIo.
 [[nodiscard]] core::Result<std::string> read_boot_id();

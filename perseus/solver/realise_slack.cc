@@ -124,8 +124,11 @@ std::vector<Ticks> latest_ends(const FlatProblem& flat, std::span<const Ticks> d
     latest[p] = flat.target;
     for (const FlatEdge& e : flat.out_edges(p)) {
       const Ticks fastest = flat.time[flat.ladder(e.other).first];
-      latest[p] = std::min(latest[p], latest[e.other] - std::max(duration[e.other], fastest) - e.lag);
+      // Within [fastest, target] whatever is passed in: with ends at 0 or later nothing here can overflow.
+      const Ticks span = std::clamp(duration[e.other], fastest, std::max(fastest, flat.target));
+      latest[p] = std::min(latest[p], latest[e.other] - span - e.lag);
     }
+    latest[p] = std::max(latest[p], Ticks{0});
   }
   // Rounding may have made a path of durations some ticks too long; the fastest options always fit.
   std::vector<Ticks> earliest(flat.size);

@@ -164,6 +164,22 @@ def test_a_schedule_file_plans_like_its_name(perseus, job, tmp_path):
     assert by_file["points"] == by_name["points"]
 
 
+def test_a_schedule_file_takes_no_group_size(perseus, job, tmp_path):
+    path = tmp_path / "order.csv"
+    path.write_text(perseus("schedule", "--schedule", "1f1b", "--pp", 4, "--microbatches", 6, "--format", "csv").stdout)
+    at = job.index("--schedule")
+    refused = perseus("plan", *job[:at], "--schedule-file", path, *job[at + 2 :], "--group-size", 2, expect=2)
+    assert "--group-size: says how a schedule is made" in refused.stderr and refused.stdout == ""
+
+
+def test_a_dash_is_standard_output(perseus, job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert perseus("plan", *job, "-o", "-").stdout == perseus("plan", *job).stdout
+    synth = ["synth", "--model", "gpt3-13b", "--gpu-model", "a100-sxm-80g", "--pp", 4]
+    assert perseus(*synth, "-o", "-").stdout == perseus(*synth).stdout
+    assert not (tmp_path / "-").exists()
+
+
 def test_job_file_and_flags_agree(perseus, job, profile, tmp_path):
     yaml = tmp_path / "job.yaml"
     yaml.write_text(

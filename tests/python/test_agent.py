@@ -1,0 +1,667 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a real process on the simulated driver: the rows of RELIABILITY.md's fault table that are its own.
+
+Each test prints its figures: how many tries, how long until the driver said that the clock was back, and how many GPUs
+were left low (always 0). Times are printed, not judged; what is judged is the end state.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import agent_campaign
+import pytest
+from node import Ended, Node, Refused, make_word, wait_until
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+
+
+@pytest.fixture
+def node(perseus_binary: Path, tmp_path: Path):
+    with Node(perseus_binary, tmp_path) as made:
+        yield made
+
+
+def figures(row: int | str, tries: int, times_s: list[float], left_low: int) -> None:
+    shown = f"{max(times_s):.3f}" if times_s else "-"
+    print(f"row {row}: {tries} tries, slowest restore {shown} s, GPUs left low {left_low}")
+
+
+def run_as_nobody(node: Node, code: str) -> subprocess.CompletedProcess:
+    """Python code as user 65534 in the agent's pid namespace, with `node` on its path."""
+    for folder in [node.folder, *node.folder.parents]:
+        if folder == Path("/tmp"):
+            break
+        folder.chmod(folder.stat().st_mode | 0o055)
+    # Neither the tree nor its Python environment need be open to others; the system's Python is.
+    shutil.copy(Path(__file__).parent / "node.py", node.folder)
+    code = f"import sys; sys.path.insert(0, {str(node.folder)!r}); from node import *\n{code}"
+    return subprocess.run(
+        ["/usr/bin/python3", "-c", code], user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False
+    )
+
+
+# Rows 3 and 4: owners that die or stop.
+def test_row_3_a_killed_owner_leaves_no_gpu_low(node):
+    node.start_agent()
+    random.seed(3)
+    times = []
+    for turn in range(12):
+        owner = node.start_owner(str(turn % 2), [600 + 15 * turn, 1200])
+        time.sleep(random.uniform(0, 0.03))
+        owner.kill()
+        times.append(node.wait_all_back())
+    figures(3, 12, times, len(node.locked()))
+    assert node.locked() == {}
+
+
+def test_row_3_the_process_counts_even_if_a_child_keeps_its_socket_open(node):
+    node.start_agent()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, os; sys.path.insert(0, {str(Path(__file__).parent)!r}); from node import *\n"
+            f"c = Client(Path({str(node.socket)!r})); _, box = c.acquire('0'); box.wait(box.post(600))\n"
+            "pid = os.fork()\n"
+            "if pid == 0: os.close(1); time.sleep(60); os._exit(0)\n"
+            "print(pid, flush=True); os._exit(0)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    child = int(holder.communicate(timeout=30)[0])
+    took = node.wait_all_back()
+    os.kill(child, signal.SIGKILL)  # it still held the connection
+    figures("3 (fork)", 1, [took], len(node.locked()))
+    assert node.audited("end", detail="its process has ended")
+
+
+def test_row_4_a_stopped_owner_loses_its_lease(node):
+    node.start_agent()
+    owner = node.start_owner("0", [600], ttl_ms=1000)
+    owner.signal(signal.SIGSTOP)
+    took = node.wait_all_back()
+    figures(4, 1, [took], len(node.locked()))
+    assert node.audited("expire", detail="expired: not renewed within its time to live")
+
+
+# Rows 8 and 9: agents that die or are stopped.
+@pytest.mark.parametrize("by_hook", [True, False], ids=["stop-hook", "next-start"])
+def test_row_8_what_a_killed_agent_leaves_is_restored(node, by_hook):
+    random.seed(8)
+    times = []
+    for turn in range(8):
+        agent = node.start_agent()
+        owner = node.start_owner("0", [600, 615 + 15 * turn], interval_s=0.001)
+        time.sleep(random.uniform(0, 0.02))
+        agent.kill()
+        killed = time.monotonic()
+        if by_hook:
+            node.run_agent("--restore")
+        else:
+            node.start_agent()
+        node.wait_all_back()
+        times.append(time.monotonic() - killed)
+        owner.kill()
+        if not by_hook:
+            assert node.agent.terminate() == 0
+    figures(8, 8, times, len(node.locked()))
+    assert node.locked() == {}
+    assert list(node.state_dir.glob("*.lease")) == []
+
+
+def test_row_8_restore_refuses_while_an_agent_lives(node):
+    node.start_agent()
+    node.start_owner("0", [600])
+    refused = node.run_agent("--restore", check=False)
+    assert refused.returncode == 3
+    assert "perseus-agent: error:" in refused.stderr
+    assert node.locked() == {0: 600}
+
+
+def test_row_8_restore_all_ignores_the_journal(node):
+    agent = node.start_agent()
+    node.start_owner("0", [600])
+    agent.kill()
+    for record in node.state_dir.glob("*.lease"):
+        record.unlink()
+    assert node.run_agent("--restore").stdout == "nothing to restore\n"
+    assert node.locked() == {0: 600}
+    node.run_agent("--restore", "--all")
+    assert node.locked() == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_row_9_a_stopped_agent_restores_first(node, number):
+    agent = node.start_agent()
+    node.start_owner("0", [600])
+    node.start_owner("1", [900])
+    assert node.locked() == {0: 600, 1: 900}
+    start = time.monotonic()
+    agent.signal(number)
+    assert agent.child.wait(30) == 0
+    figures(9, 1, [time.monotonic() - start], len(node.locked()))
+    assert node.locked() == {}
+    assert not node.socket.exists()
+
+
+# Rows 10 to 13: drivers.
+def test_row_10_a_hanging_driver_stalls_one_gpu_only(node):
+    node.write_config({"driver": {"degraded_after_s": 0.2}})
+    node.start_agent()
+    with node.client() as stuck, node.client() as other:
+        _, stuck_box = stuck.acquire("0")
+        lease, box = other.acquire("1")
+        stuck_box.wait(stuck_box.post(600))
+        node.fault(0, "hang")
+        stuck_box.post(900)
+        wait_until(lambda: other.status()["gpus"][0]["state"] == "degraded")
+        for mhz in range(600, 900, 15):
+            assert box.wait(box.post(mhz)) == (mhz, "applied")
+        other.renew(lease["lease"])
+    assert node.locked().keys() == {0}  # GPU 1 came back although GPU 0 hangs
+    node.clear(0)
+    took = node.wait_all_back()
+    figures(10, 1, [took], len(node.locked()))
+
+
+def test_row_10_a_stop_beside_a_hanging_driver_leaves_the_journal(node):
+    agent = node.start_agent()
+    with node.client() as client:
+        _, box = client.acquire("0")
+        box.wait(box.post(600))
+        node.fault(0, "hang")
+        agent.signal(signal.SIGTERM)
+        assert agent.child.wait(30) == 3  # after kStopPatience
+    assert len(list(node.state_dir.glob("*.lease"))) == 1
+    node.clear(0)
+    node.run_agent("--restore")
+    assert node.locked() == {}
+
+
+def test_row_11_a_reloaded_driver_is_opened_again(node):
+    node.start_agent()
+    with node.client() as client:
+        _, box = client.acquire("0")
+        assert box.wait(box.post(600)) == (600, "applied")
+        node.fault(0, "reload=0.3")
+        tries = 0
+        start = time.monotonic()
+        while box.wait(box.post(900)) != (900, "applied"):
+            tries += 1
+            assert time.monotonic() - start < 30
+            time.sleep(0.01)
+        assert node.locked() == {0: 900}
+        client.close()
+        took = node.wait_all_back()
+    figures(11, tries + 1, [took], len(node.locked()))
+    energies = [gpu["energy_j"] for gpu in node.client().status()["gpus"]]
+    assert all(energy >= 0 for energy in energies)
+
+
+def test_row_11_an_idle_agent_notices_a_reload_by_itself(node):
+    node.start_agent()
+    node.fault(0, "reload=0.1")
+    wait_until(lambda: bool(node.audited("driver", detail="opened again", result="ok")))
+    with node.client() as client:
+        _, box = client.acquire("1")
+        assert box.wait(box.post(900)) == (900, "applied")
+    node.wait_all_back()
+
+
+def open_files(pid: int) -> list[str]:
+    return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def test_row_12_quiesced_the_agent_holds_nothing_of_the_driver(node):
+    agent = node.start_agent()
+    node.start_owner("0", [600])
+    before = [name for name in open_files(agent.pid) if "gpus" in name]
+    node.run_agent("quiesce")
+    assert node.locked() == {}
+    assert [name for name in open_files(agent.pid) if "gpus" in name] == []
+    with node.client() as client, pytest.raises(Refused, match="quiesced"):
+        client.acquire("0")
+    status = json.loads(node.run_agent("status", "--json").stdout)
+    assert status["quiesced"] is True
+    assert {gpu["state"] for gpu in status["gpus"]} == {"quiesced"}
+    assert node.run_agent("resume").stdout == "resumed\n"
+    with node.client() as client:
+        client.acquire("0")
+    print(f"row 12: {len(before)} driver files open before, 0 while quiesced, GPUs left low 0")
+
+
+def test_row_12_quiesced_for_a_time_it_resumes_by_itself(node):
+    node.start_agent()
+    node.run_agent("quiesce", "--for", "0.2")
+    wait_until(lambda: json.loads(node.run_agent("status", "--json").stdout)["quiesced"] is False)
+    wait_until(lambda: bool(node.audited("driver", detail="opened again")))
+
+
+def test_row_13_a_lost_gpu_leaves_the_others_alone(node):
+    node.start_agent()
+    with node.client() as client, node.client() as other:
+        _, box = client.acquire("0")
+        _, other_box = other.acquire("1")
+        box.wait(box.post(600))
+        node.fault(0, "lost")
+        box.post(900)
+        assert "lease" in client.wait_ended()
+        assert other_box.wait(other_box.post(900)) == (900, "applied")
+        wait_until(lambda: other.status()["gpus"][0]["state"] == "lost")
+        with pytest.raises(Refused) as refused:
+            client.acquire("0")
+        assert refused.value.code == "device_lost"
+    node.clear(0)
+    took = node.wait_all_back()
+    figures(13, 1, [took], len(node.locked()))
+
+
+# Row 14: the journal of an earlier boot.
+def test_row_14_a_record_of_another_boot_is_dropped(node):
+    agent = node.start_agent()
+    node.start_owner("0", [600])
+    agent.kill()
+    (record,) = node.state_dir.glob("*.lease")
+    line = json.loads(record.read_text().splitlines()[0])
+    line["boot_id"] = "00000000-0000-4000-8000-000000000000"
+    text = json.dumps(line, separators=(",", ":"))
+    record.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
+    calls = len(node.history(0))
+    node.start_agent()
+    assert node.audited("restore", detail="journalled in an earlier boot: the driver has forgotten the clock"), node.audit()
+    assert not record.exists()
+    assert len(node.history(0)) == calls  # the driver was left alone
+    assert node.agent.terminate() == 0
+
+
+# Row 19: nonsense.
+def test_row_19_nonsense_in_the_mailbox_changes_nothing(node):
+    node.start_agent()
+    random.seed(19)
+    with node.client() as client:
+        _, box = client.acquire("0")
+        for turn in range(300):
+            mhz = random.choice([0, 1, 209, 211, 1411, 65535, random.randrange(65536)])
+            kind = random.choice([0, 1, 2, 3, 65535, random.randrange(65536)])
+            if kind == 1 and mhz in range(210, 1411, 15):
+                continue
+            box.post_word(make_word(turn + 1, mhz, kind))
+            time.sleep(0.0005)
+        box.wait(box.post_baseline())
+        locks = [call for call in node.history(0) if call["call"] == "lock_clock"]
+        print(f"row 19: 300 words of nonsense, {len(locks)} locks, GPUs left low {len(node.locked())}")
+        assert node.locked() == {}
+        assert locks == []
+        assert box.wait(box.post(900)) == (900, "applied")
+
+
+def test_row_19_nonsense_on_the_socket_ends_its_connection_only(node):
+    node.start_agent()
+    random.seed(20)
+    with node.client() as good:
+        lease, box = good.acquire("0")
+        box.wait(box.post(600))
+        seeds = [
+            b'{"type":"acquire","gpu":"../../etc","job":"","time_to_live_ms":10000}',
+            b'{"type":"acquire","gpu":"0","job":"a\\nb","time_to_live_ms":10000}',
+            b'{"type":"acquire","gpu":"0","job":"x","time_to_live_ms":1e308}',
+            b'{"type":"renew","lease":99999999999999999999}',
+            b"[" * 4000,
+            b"\xff" * 100,
+            b"{}",
+            b"x" * 100_000,
+        ]
+        for turn in range(60):
+            data = bytearray(seeds[turn % len(seeds)])
+            for _ in range(turn // len(seeds)):
+                data[random.randrange(len(data))] = random.randrange(256)
+            with node.client() as bad, pytest.raises((Refused, Ended, OSError)):
+                bad.send(bytes(data))
+                while True:
+                    bad.reply()
+        good.renew(lease["lease"])
+        assert node.locked() == {0: 600}
+        print("row 19: 60 packets of nonsense, the good connection lives")
+
+
+# Row 20: other users.
+@needs_root
+def test_row_20_another_user_is_denied_and_audited(node):
+    node.start_agent()
+    node.socket.chmod(0o666)  # as a member of the socket's group would find it
+    tried = run_as_nobody(
+        node,
+        f"c = Client(Path({str(node.socket)!r}))\n"
+        "for ask in (lambda: c.acquire('0', 'theft'), lambda: c.ask({'type': 'quiesce'})):\n"
+        "    try: ask(); print('allowed')\n"
+        "    except Refused as refused: print(refused.code)",
+    )
+    assert tried.stdout == "permission\npermission\n", tried.stderr
+    (line,) = node.audited("acquire")
+    assert (line["uid"], line["job"], line["result"]) == (65534, "theft", "permission")
+    assert node.audited("quiesce", uid=65534, result="permission")
+    print("row 20: 2 tries, 2 denied, 2 audited")
+
+
+@needs_root
+def test_row_20_a_grant_lets_another_user_in_down_to_its_floor(node):
+    node.write_grants([{"uid": 65534, "gpus": [0], "min_mhz": 900}])
+    node.start_agent()
+    node.socket.chmod(0o666)
+    tried = run_as_nobody(
+        node,
+        f"c = Client(Path({str(node.socket)!r}))\n"
+        "lease, box = c.acquire('0')\n"
+        "print(lease['clocks_mhz'][0], *box.wait(box.post(900)), *box.wait(box.post(885)))\n"
+        "try: c.acquire('1')\n"
+        "except Refused as refused: print(refused.code)",
+    )
+    assert tried.stdout == "900 900 applied 900 refused\npermission\n", tried.stdout + tried.stderr
+    node.wait_all_back()
+
+
+def test_row_20_the_socket_is_for_owner_and_group_and_the_folder_for_all_to_see(node):
+    node.start_agent()
+    assert stat.S_IMODE(node.socket.stat().st_mode) == 0o660
+    assert stat.S_IMODE(node.socket.parent.stat().st_mode) == 0o755
+    assert stat.S_IMODE(node.state_dir.stat().st_mode) == 0o700
+
+
+# Row 22: slow and half-open connections.
+def test_row_22_silent_connections_are_closed(node):
+    node.write_config({"clients": {"first_message_s": 0.2, "idle_s": 1}})
+    node.start_agent()
+    silent = [node.client(hello=False) for _ in range(20)]
+    with node.client() as good:
+        good.acquire("0")
+        for client in silent:
+            with pytest.raises(Ended):
+                client.receive()
+            client.close()
+        good.status()
+
+
+# Rows 26 to 28: who sets the clock.
+FAST = {"telemetry": {"sample_period_s": 0.05}, "driver": {"settle_s": 0.1}}
+
+
+def test_row_26_a_throttled_gpu_is_recorded_and_not_mistaken_for_another_writer(node):
+    node.write_config(FAST)
+    node.start_agent()
+    node.start_work(0, 60)
+    with node.client() as client:
+        _, box = client.acquire("0")
+        box.wait(box.post(1200))
+        node.fault(0, "throttle=600")
+        metric = f'perseus_gpu_clock_reason_seconds_total{{gpu="0",uuid="{node.uuid(0)}",reason="hardware_thermal"}}'
+        wait_until(lambda: read_metric(node, metric) > 1)
+        assert client.status()["gpus"][0]["state"] == "leased"
+    node.wait_all_back()
+
+
+def read_metric(node: Node, name: str) -> float:
+    for line in (node.socket.parent / "metrics.prom").read_text().splitlines():
+        if line.startswith(name + " "):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+NVML_LOCK = """
+import ctypes, os
+nvml = ctypes.CDLL(os.environ["PERSEUS_SIM_NVML"])
+device = ctypes.c_void_p()
+assert nvml.nvmlInit_v2() == 0
+assert nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) == 0
+assert nvml.nvmlDeviceSetGpuLockedClocks(device, {mhz}, {mhz}) == 0
+"""
+
+
+def test_row_27_another_writer_is_seen_and_left_alone(node):
+    node.write_config(FAST)
+    node.start_agent()
+    node.start_work(0, 60)
+    with node.client() as client:
+        _, box = client.acquire("0")
+        box.wait(box.post(1200))
+        wait_until(lambda: client.status()["gpus"][0]["sm_clock_mhz"] == 1200)
+        time.sleep(1)  # so that readings have seen it settled
+        subprocess.run([sys.executable, "-c", NVML_LOCK.format(mhz=600)], env=node.env, check=True)
+        start = time.monotonic()
+        ended = client.wait_ended()
+        print(f"row 27: seen after {time.monotonic() - start:.2f} s: {ended['reason']}")
+        assert "another program sets this clock" in ended["reason"]
+        wait_until(lambda: box.applied()[2] == "yielded")
+        assert client.status()["gpus"][0]["state"] == "yielded"
+        assert node.locked() == {0: 600}  # theirs
+        with pytest.raises(Refused, match="another program sets this clock"):
+            client.acquire("0")
+    assert node.audited("yield")
+    assert node.agent.terminate() == 0
+    assert node.locked() == {0: 600}  # still theirs
+
+
+def test_row_28_a_clock_that_does_not_follow_is_uncontrollable(node):
+    node.write_config(FAST)
+    node.start_agent()
+    node.start_work(0, 60)
+    with node.client() as client:
+        _, box = client.acquire("0")
+        node.fault(0, "stuck")
+        assert box.wait(box.post(600)) == (600, "applied")  # says the driver
+        start = time.monotonic()
+        ended = client.wait_ended()
+        print(f"row 28: seen after {time.monotonic() - start:.2f} s: {ended['reason']}")
+        assert "the driver accepts 600 MHz but the clock stays at 1410 MHz" in ended["reason"]
+        assert client.status()["gpus"][0]["state"] == "uncontrollable"
+    node.clear(0)
+    assert node.locked() == {}
+
+
+# Row 29: disks.
+@needs_root
+def test_row_29_a_full_disk_refuses_new_leases_and_changes_nothing(node):
+    node.state_dir.mkdir(mode=0o700)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=0700", "perseus-test", node.state_dir], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting needs a capability that this machine does not give")
+    try:
+        node.start_agent()
+        (node.state_dir / "filler").write_bytes(b"x" * 8192)
+        with pytest.raises(OSError, match="space"):
+            (node.state_dir / "filler2").write_bytes(b"x" * 16384)
+        with node.client() as client, pytest.raises(Refused) as refused:
+            client.acquire("0")
+        assert refused.value.code == "io"
+        assert "No space left on device" in refused.value.message
+        assert node.history(0) == []
+        print(f"row 29: refused with: {refused.value.message}")
+        assert node.agent.terminate() == 0
+    finally:
+        node.agent.kill()
+        subprocess.run(["umount", node.state_dir], check=True)
+
+
+def test_row_29_a_journal_cut_off_at_every_byte_restores_its_gpu_all_the_same(node):
+    agent = node.start_agent()
+    owner = node.start_owner("0", [600])
+    agent.kill()
+    owner.kill()
+    (record,) = node.state_dir.glob("*.lease")
+    whole = record.read_bytes()
+    node.run_agent("--restore")
+    lock = NVML_LOCK.format(mhz=600)
+    lengths = [0, 1, len(whole) // 2, len(whole) - 2, len(whole) - 1]
+    for length in lengths:
+        subprocess.run([sys.executable, "-c", lock], env=node.env, check=True)
+        record.write_bytes(whole[:length])
+        record.chmod(0o600)
+        node.run_agent("--restore")
+        assert node.locked() == {}, length
+    kept = list(node.state_dir.glob("*.corrupt-*"))
+    print(f"row 29: {len(lengths)} cut records, {len(kept)} put aside, GPUs left low 0")
+    assert len(kept) == len(lengths)
+
+
+# Rows 31 and 32: owners.
+def test_row_31_a_second_job_learns_who_holds_the_gpu(node):
+    node.start_agent()
+    owner = node.start_owner("0", [600])
+    with node.client() as client:
+        with pytest.raises(Refused) as refused:
+            client.acquire("0", "second")
+        assert refused.value.code == "busy"
+        assert refused.value.message == f"GPU 0 is leased by owner (pid {owner.pid}, uid {os.getuid()})"
+        owner.kill()
+        wait_until(lambda: client.status()["gpus"][0]["state"] == "free")
+        client.acquire("0", "second")
+
+
+@needs_root
+def test_row_32_root_of_a_container_is_nobody_and_its_end_is_noticed(node):
+    """A pid namespace of its own, as a container has it; the process has pid 1 there."""
+    node.start_agent()
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from node import *\n"
+        f"c = Client(Path({str(node.socket)!r}))\n"
+        "try: c.acquire('0'); print('allowed')\n"
+        "except Refused as refused: print(os.getpid(), refused.code)"
+    )
+    inside = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", code]
+    done = subprocess.run(inside, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr:
+        pytest.skip("this machine gives no pid namespaces")
+    assert done.stdout == "1 permission\n", done.stderr
+    print("row 32: uid 0 with pid 1 in a namespace of its own: denied")
+
+
+def test_row_32_a_pidfd_of_another_process_is_refused(node):
+    node.start_agent()
+    sleeper = subprocess.Popen(["sleep", "60"])
+    fd = os.pidfd_open(sleeper.pid)
+    try:
+        client = node.client(hello=False)
+        with pytest.raises(Refused) as refused:
+            client.ask({"type": "hello", "protocol": 1, "client": "liar"}, fd)
+        assert refused.value.code == "permission"
+    finally:
+        os.close(fd)
+        sleeper.kill()
+        sleeper.wait()
+
+
+# Row 34: GPUs that cannot be set.
+@pytest.mark.parametrize("fault", ["mig", "vgpu"])
+def test_row_34_mig_and_virtual_gpus_are_refused_with_the_reason_and_read(node, fault):
+    node.fault(0, fault)
+    node.start_agent()
+    with node.client() as client:
+        assert client.welcome["gpus"][0]["controllable"] is False
+        with pytest.raises(Refused) as refused:
+            client.acquire("0")
+        assert refused.value.code == "unsupported"
+        print(f"row 34: {refused.value.message}")
+        wait_until(lambda: client.status()["gpus"][0]["power_w"] is not None)
+        client.acquire("1")
+
+
+# The service manager, the socket, the configuration.
+def test_the_watchdog_is_fed_while_a_driver_hangs(node, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        node.start_agent(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
+        node.fault(0, "hang")
+        with node.client() as client:
+            _, box = client.acquire("0")
+            box.post(600)
+            said = [manager.recv(1000).decode() for _ in range(12)]
+        assert said[0] == "READY=1\nSTATUS=2 GPUs, 0 leased, 0 not usable"
+        assert said.count("WATCHDOG=1") >= 8
+        node.clear(0)
+        node.wait_all_back()
+
+
+def test_a_stale_socket_is_replaced_and_a_live_one_never(node):
+    agent = node.start_agent()
+    agent.kill()
+    assert node.socket.is_socket()
+    node.start_agent()
+    live = node.socket.stat().st_ino
+    node.state_dir = node.folder / "state2"
+    second = node.run_agent(check=False)
+    assert second.returncode == 3
+    assert node.socket.stat().st_ino == live
+    assert str(node.socket) in second.stderr
+    node.client().close()
+
+
+def test_files_that_others_may_write_are_not_read(node):
+    node.config.chmod(0o666)
+    refused = node.run_agent(check=False)
+    assert refused.returncode == 3
+    assert "others may write to it (mode 0666); run chmod go-w on it" in refused.stderr
+
+
+def test_metrics_pass_the_check_of_their_format(node):
+    node.start_agent()
+    node.start_owner("0", [900])
+    path = node.socket.parent / "metrics.prom"
+    name = f'perseus_gpu_intended_clock_megahertz{{gpu="0",uuid="{node.uuid(0)}"}}'
+    wait_until(lambda: path.exists() and read_metric(node, name) == 900)
+    typed = set()
+    for line in path.read_text().splitlines():
+        if line.startswith("# TYPE "):
+            assert line.split()[2] not in typed
+            typed.add(line.split()[2])
+        elif not line.startswith("#"):
+            sample, value = line.rsplit(" ", 1)
+            assert sample.split("{")[0] in typed
+            float(value)
+    intended = json.loads((node.socket.parent / "intended.json").read_text())
+    assert intended["format"] == "perseus-intended/1"
+    assert intended["gpus"][0]["intended_mhz"] == 900
+    assert intended["gpus"][1]["intended_mhz"] is None
+
+
+# The commands of `perseus`.
+def test_perseus_agent_becomes_the_agent(node):
+    node.start_agent()
+    shown = node.run("agent", "status", "--socket", node.socket)
+    assert "backend sim" in shown.stdout
+    assert node.run("agent", "--help").stdout.startswith("The node agent of Perseus")
+    assert node.run("agent", "--no-such-flag", check=False).returncode == 2
+
+
+def test_doctor_finds_a_healthy_node_and_says_what_ails_a_sick_one(node):
+    node.start_agent()
+    arguments = ["doctor", "--backend", "sim", "--socket", node.socket, "--state-dir", node.state_dir, "--json"]
+    healthy = json.loads(node.run(*arguments).stdout)
+    assert healthy["ok"] is True
+    found = {check["name"]: check for check in healthy["checks"]}
+    assert found["socket"]["health"] == "ok"
+    assert found["gpu_0"]["found"] == "NVIDIA A100-SXM4-80GB: 81 clocks from 210 to 1410 MHz"
+    node.fault(0, "mig")
+    node.agent.kill()
+    sick = node.run(*arguments, check=False)
+    assert sick.returncode == 1
+    problems = {check["name"] for check in json.loads(sick.stdout)["checks"] if check["health"] == "problem"}
+    assert problems == {"gpu_0", "socket"}
+    assert all(check["repair"] for check in json.loads(sick.stdout)["checks"] if check["health"] != "ok")
+
+
+def test_rows_3_and_8_dozens_of_kills_leave_no_gpu_low(perseus_binary, tmp_path):
+    """The short form of tests/python/agent_campaign.py."""
+    result = agent_campaign.run(perseus_binary, tmp_path, kills=36, seed=36)
+    print(f"rows 3 and 8: {json.dumps(result)}")
+    assert (result["gpus_left_low"], result["locked_at_end"], result["records_left"]) == (0, 0, 0)
