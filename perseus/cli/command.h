@@ -39,6 +39,7 @@ std::unique_ptr<Command> make_synth_command();
 std::unique_ptr<Command> make_report_command();
 std::unique_ptr<Command> make_sim_command();
 std::unique_ptr<Command> make_lease_command();
+std::unique_ptr<Command> make_calibrate_command();
 std::unique_ptr<Command> make_agent_command();
 std::unique_ptr<Command> make_doctor_command();
 

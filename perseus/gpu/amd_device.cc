@@ -74,7 +74,6 @@ core::Result<amd::Status> AmdDevice::call_accepting(amd::Status accepted, AmdFun
   if (!host_.library->is_thread_safe()) one_at_a_time.lock();
   const amd::Status answer = f.call(handle_, arguments...);
   if (answer == amd::kSuccess || answer == accepted) return answer;
-  if (amd_error_code(answer, true) == ErrorCode::kDeviceLost) missing_ = true;
   PERSEUS_RETURN_IF_ERROR(host_.library->check(answer, f.name, describe(identity_)));
   return answer;
 }

@@ -4,7 +4,6 @@
 // Private to the AMD backend.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -91,9 +90,9 @@ class AmdDevice final : public Device {
 
   AmdHost& host_;
   Identity identity_;
-  amd::Handle handle_;  // guarded by the host's gate
-  bool partitioned_;    // guarded by the host's gate
-  std::atomic<bool> missing_ = false;
+  amd::Handle handle_;    // guarded by the host's gate
+  bool partitioned_;      // guarded by the host's gate
+  bool missing_ = false;  // guarded by the host's gate
   std::mutex clocks_mutex_;
   std::shared_ptr<const Clocks> clocks_;
   std::mutex setting_mutex_;               // the two bounds are set as one

@@ -11,7 +11,7 @@ namespace perseus::gpu {
 
 using core::ErrorCode;
 
-ErrorCode amd_error_code(amd::Status status, bool device_call) {
+ErrorCode amd_error_code(amd::Status status) {
   switch (status) {
     case amd::kNotSupported:
     case amd::kNotYetImplemented:
@@ -20,8 +20,6 @@ ErrorCode amd_error_code(amd::Status status, bool device_call) {
       return ErrorCode::kUnsupported;
     case amd::kNoPermission:
       return ErrorCode::kPermission;
-    case amd::kNotFound:
-      return device_call ? ErrorCode::kDeviceLost : ErrorCode::kNotFound;
     default:
       return ErrorCode::kDriver;
   }
@@ -114,7 +112,7 @@ core::Status AmdLibrary::check(amd::Status status, const char* name, const std::
   if (status == amd::kSuccess) return {};
   const char* words = nullptr;
   if (!api_.status_text || api_.status_text.call(status, &words) != amd::kSuccess) words = nullptr;
-  const ErrorCode meaning = amd_error_code(status, subject != path());
+  const ErrorCode meaning = amd_error_code(status);
   constexpr std::size_t kLongestWords = 200;  // bytes; AMD SMI's own are shorter than 120
   std::string text =
       fmt::format("{}: {}: {} (AMD SMI status {})", subject, name,

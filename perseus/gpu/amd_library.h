@@ -82,7 +82,8 @@ class AmdLibrary {
   bool started_ = false;
 };
 
-/// What an AMD SMI status means to Perseus. `device_call`: it was about a processor that has worked.
-[[nodiscard]] core::ErrorCode amd_error_code(amd::Status status, bool device_call);
+/// What an AMD SMI status means to Perseus. "Not found" may be the processor or what was asked of it, so it
+/// asks for a re-opening (kDriver), which tells.
+[[nodiscard]] core::ErrorCode amd_error_code(amd::Status status);
 
 }  // namespace perseus::gpu

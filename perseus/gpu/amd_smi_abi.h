@@ -19,7 +19,6 @@ inline constexpr Status kNotSupported = 2;
 inline constexpr Status kNotYetImplemented = 3;
 inline constexpr Status kNoPermission = 10;
 inline constexpr Status kOutOfResources = 15;  ///< also: a list has more items than there was room for
-inline constexpr Status kNotFound = 31;
 inline constexpr Status kNotInitialised = 32;
 inline constexpr Status kDriverNotLoaded = 34;
 inline constexpr Status kNoData = 40;

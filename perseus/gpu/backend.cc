@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "perseus/gpu/amd_backend.h"
+#include "perseus/gpu/command_backend.h"
 #include "perseus/gpu/nvml_backend.h"
 
 namespace perseus::gpu {
@@ -37,10 +38,15 @@ core::Result<std::unique_ptr<Backend>> open_first() {
                     fmt::format("no GPU: nvml: {}; amd: {}", nvml.error().text(), amd.error().text()));
 }
 
-core::Result<std::unique_ptr<Backend>> open_simulated(const BackendOptions& options) {
+/// Where `perseus sim create` says that the simulated driver is; empty if nowhere.
+std::string simulated_library() {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment while Perseus runs
   const char* named = std::getenv("PERSEUS_SIM_NVML");
-  std::string path = !options.library.empty() ? options.library : named != nullptr ? named : "";
+  return named != nullptr ? named : "";
+}
+
+core::Result<std::unique_ptr<Backend>> open_simulated(const BackendOptions& options) {
+  std::string path = library_or(options.library, simulated_library());
   if (path.empty()) {
     return core::fail(
         core::ErrorCode::kNotFound,
@@ -48,6 +54,14 @@ core::Result<std::unique_ptr<Backend>> open_simulated(const BackendOptions& opti
         "8 --gpu-model a100-sxm-80g)\"` first");
   }
   return NvmlBackend::open(std::move(path), true);
+}
+
+core::Result<std::unique_ptr<Backend>> open_command(const BackendOptions& options) {
+  const bool simulated = options.library.empty() && !simulated_library().empty();
+  auto inner = simulated ? open_simulated(options)
+                         : NvmlBackend::open(library_or(options.library, NvmlBackend::kLibrary), false);
+  if (!inner) return inner;
+  return CommandBackend::open(*std::move(inner), options.command);
 }
 
 }  // namespace
@@ -63,10 +77,9 @@ core::Result<std::unique_ptr<Backend>> open_backend(const BackendOptions& option
     case BackendKind::kAuto:
       return open_first();
     case BackendKind::kCommand:
-      break;
+      return open_command(options);
   }
-  return core::fail(core::ErrorCode::kUnsupported,
-                    fmt::format("backend '{}' is not in this build", backend_name(options.kind)));
+  return core::fail(core::ErrorCode::kInternal, "a backend without a name");
 }
 
 core::Result<Device*> find_device(const Backend& backend, std::uint32_t index) {

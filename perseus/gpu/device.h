@@ -4,10 +4,10 @@
 // that Perseus may change, its graphics clock.
 //
 //   PERSEUS_ASSIGN_OR_RETURN(auto backend, open_backend({.kind = BackendKind::kAuto}));
-//   PERSEUS_ASSIGN_OR_RETURN(auto devices, backend->devices());
-//   PERSEUS_RETURN_IF_ERROR(devices[0]->lock_clock(Megahertz{900}));
+//   PERSEUS_ASSIGN_OR_RETURN(Device* device, find_device(*backend, 0));
+//   PERSEUS_RETURN_IF_ERROR(device->lock_clock(Megahertz{900}));
 //   ...
-//   PERSEUS_RETURN_IF_ERROR(devices[0]->reset_clock());
+//   PERSEUS_RETURN_IF_ERROR(device->reset_clock());
 //
 // Nothing here remembers or restores a clock: that is perseus/lease. The memory clock and the power limit are
 // not ours to set (invariant I4), so there is no function for them.

@@ -26,7 +26,6 @@ using core::Joules;
 using core::Megahertz;
 using core::Watts;
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 using tests::Standin;
 
@@ -284,6 +283,20 @@ TEST_F(NvmlBackendTest, LostGpuStaysLostUntilReopenedAndLeavesOthersAlone) {
   EXPECT_TRUE(gpu().reset_clock());
 }
 
+// NVML_ERROR_NOT_FOUND may mean the GPU or what was asked for: it is no reason to give a GPU up.
+TEST_F(NvmlBackendTest, NotFoundIsNotForEver) {
+  open();
+  fail("nvmlDeviceGetClockInfo", 6);
+  EXPECT_EQ(gpu().sm_clock().error().code(), ErrorCode::kDeviceLost);
+  EXPECT_TRUE(gpu().reset_clock());
+  fail("nvmlDeviceGetSupportedGraphicsClocks", 6);
+  EXPECT_EQ(refusal(gpu().supported_clocks()),
+            "driver: GPU 0 (GPU-00000000-0000-0000-0000-000000000000): the driver answers that it does not "
+            "know its own "
+            "memory clock, which cannot be");
+  EXPECT_TRUE(gpu().reset_clock());
+}
+
 TEST_F(NvmlBackendTest, RefusesClocksUnderMigAndVgpuButReads) {
   open();
   EXPECT_TRUE(gpu().clock_control()->possible);
@@ -483,6 +496,19 @@ TEST_F(NvmlBackendTest, FutureDriverNeedsNoDeprecatedName) {
   EXPECT_TRUE(gpu().clock_reasons()->has(ClockReason::kPowerBrake));
   EXPECT_EQ(gpu().temperature().value(), Celsius{-3});
   EXPECT_TRUE(gpu().lock_clock(Megahertz{210}));
+}
+
+// Their _v3 lists have another layout than is declared.
+TEST_F(NvmlBackendTest, AvoidsTheProcessListsOf535) {
+  driver_->gpu[0].processes = {7, 8};
+  driver_->driver_version = "535.54.03";
+  open();
+  EXPECT_THAT(gpu().processes().value(), ElementsAre(7, 8));
+  EXPECT_EQ(calls("nvmlDeviceGetComputeRunningProcesses_v3"), 0);
+  driver_->driver_version = "535.104.05";
+  ASSERT_TRUE(backend_->reopen());
+  EXPECT_THAT(gpu().processes().value(), ElementsAre(7, 8));
+  EXPECT_EQ(calls("nvmlDeviceGetComputeRunningProcesses_v3"), 1);
 }
 
 TEST_F(NvmlBackendTest, PrefersTheNewestNameAndFallsBack) {

@@ -41,6 +41,12 @@ constexpr std::array<std::pair<unsigned long long, ClockReason>, 9> kReasons = {
     {0x100, ClockReason::kDisplay},
 }};
 
+/// Whether the GPU is gone for good. NVML_ERROR_NOT_FOUND is not among these: it may also mean what was asked
+/// for.
+bool is_lost(nvml::Return code) {
+  return code == nvml::kGpuIsLost || code == nvml::kResetRequired || code == nvml::kGpuNotFound;
+}
+
 std::optional<core::Watts> field_power(const nvml::FieldValue& field) {
   if (field.result != nvml::kSuccess) return std::nullopt;
   std::uint64_t milliwatts = 0;
@@ -108,7 +114,7 @@ core::Result<nvml::Return> NvmlDevice::call_accepting(nvml::Return accepted,
   }
   const nvml::Return code = f.call(handle_, arguments...);
   if (code == nvml::kSuccess || code == accepted) return code;
-  if (nvml_error_code(code, true) == ErrorCode::kDeviceLost) lost_ = code;
+  if (is_lost(code)) lost_ = code;
   PERSEUS_RETURN_IF_ERROR(host_.library->check(code, f.name, describe(identity_)));
   return code;
 }
@@ -132,12 +138,9 @@ std::unexpected<core::Error> NvmlDevice::nonsense(std::string_view what) const {
 
 template <class T, class F, class... Arguments>
 core::Result<std::vector<T>> NvmlDevice::list(NvmlFunction<F> NvmlApi::* function, Arguments... arguments) {
-  // Drivers 535.43 and 535.54 wrote 32 bytes per process where 24 are declared (docs/gpus.md): twice the room
-  // that they are told of keeps them from writing behind it.
-  constexpr std::size_t kRoom = 2;
   unsigned size = 128;
   for (int attempt = 0; attempt < kListTries && size <= kMaxList; ++attempt) {
-    std::vector<T> items(kRoom * size);
+    std::vector<T> items(size);
     unsigned count = size;
     PERSEUS_ASSIGN_OR_RETURN(const nvml::Return code, call_accepting(nvml::kInsufficientSize, function,
                                                                      arguments..., &count, items.data()));
@@ -160,10 +163,14 @@ core::Result<std::shared_ptr<const NvmlDevice::Clocks>> NvmlDevice::clocks() {
   }
   PERSEUS_ASSIGN_OR_RETURN(const auto memory, list<unsigned>(&NvmlApi::memory_clocks));
   if (memory.empty()) return nonsense("with no memory clock");
-  PERSEUS_ASSIGN_OR_RETURN(const auto graphics,
-                           list<unsigned>(&NvmlApi::graphics_clocks, *std::ranges::max_element(memory)));
+  auto graphics = list<unsigned>(&NvmlApi::graphics_clocks, *std::ranges::max_element(memory));
+  if (!graphics) {
+    const bool unknown = graphics.error().code() == ErrorCode::kDeviceLost && lost_ == nvml::kSuccess;
+    if (unknown) return nonsense("that it does not know its own memory clock");
+    return std::unexpected(std::move(graphics).error());
+  }
   Clocks found;
-  for (const unsigned mhz : graphics) {
+  for (const unsigned mhz : *graphics) {
     if (core::Megahertz(mhz) <= kMaxClock) found.emplace_back(mhz);
   }
   found = tidy_clocks(std::move(found));

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
+#include <string_view>
 #include <utility>
 
 #include "perseus/gpu/device_text.h"
@@ -37,9 +39,26 @@ ErrorCode nvml_error_code(nvml::Return code, bool device_call) {
   }
 }
 
+namespace {
+
+/// Drivers 535.43 to 535.86 write 32 bytes per process in the _v3 functions where 24 are declared, before and
+/// after; 535.98 took the _v3 functions away again (nvidia-settings, nvml.h of those versions; nvitop, pull
+/// requests 79 and 89). Their _v2 functions are sound.
+bool has_wide_process_lists(std::string_view driver_version) {
+  constexpr std::string_view kBranch = "535.";
+  constexpr int kSoundAgain = 98;
+  if (!driver_version.starts_with(kBranch)) return false;
+  driver_version.remove_prefix(kBranch.size());
+  int minor = kSoundAgain;
+  std::from_chars(driver_version.data(), driver_version.data() + driver_version.size(), minor);
+  return minor < kSoundAgain;
+}
+
+}  // namespace
+
 template <class F>
 void NvmlLibrary::find(NvmlFunction<F>& function, std::initializer_list<const char*> newest_first) {
-  function.name = *newest_first.begin();
+  function = {*newest_first.begin(), nullptr};
   for (const char* name : newest_first) {
     if (auto* call = library_.function<F>(name); call != nullptr) {
       function = {name, call};
@@ -117,6 +136,10 @@ core::Status NvmlLibrary::start() {
   std::array<char, nvml::kDriverVersionBuffer> version{};
   const auto code = api_.driver_version.call(version.data(), nvml::kDriverVersionBuffer);
   driver_version_ = code == nvml::kSuccess ? printable(version.data(), version.size()) : "unknown";
+  if (has_wide_process_lists(driver_version_)) {
+    find(api_.processes, {"nvmlDeviceGetComputeRunningProcesses_v2"});
+    find(api_.mps_processes, {"nvmlDeviceGetMPSComputeRunningProcesses_v2"});
+  }
   return {};
 }
 

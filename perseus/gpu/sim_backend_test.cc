@@ -3,9 +3,9 @@
 // The NVML backend on the simulated driver: what is set there is what the backend set, and what it reads is
 // what is there.
 #include <gmock/gmock.h>
-#include <stdlib.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "perseus/gpu/backend.h"
@@ -16,7 +16,6 @@ namespace perseus::gpu {
 namespace {
 
 using core::ErrorCode;
-using core::Joules;
 using core::Megahertz;
 using core::Seconds;
 using core::Watts;

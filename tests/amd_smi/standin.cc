@@ -108,7 +108,7 @@ class Visit {
   explicit Visit(std::string_view function) {
     AmdStandin& s = *amd_standin();
     if (s.inside.fetch_add(1) > 0) s.overlapped = true;
-    std::this_thread::yield();  // gives a second caller the time to be noticed
+    if (s.linger) std::this_thread::yield();
     const std::lock_guard lock(s.mutex);
     const auto failure = s.failures.find(function);
     if (failure == s.failures.end() || failure->second.second == 0) return;

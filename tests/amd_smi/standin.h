@@ -41,7 +41,7 @@ struct AmdStandinGpu {
   std::uint32_t virtualization = 1;
 };
 
-/// All of it is guarded by `mutex`, except `inside` and `overlapped`.
+/// All of it is guarded by `mutex`, except the atomic ones.
 struct AmdStandin {
   std::mutex mutex;
   std::vector<std::vector<AmdStandinGpu>> sockets;
@@ -50,6 +50,7 @@ struct AmdStandin {
   std::vector<std::string> settings;  ///< "min 900", "max 900", "auto"
   std::uint32_t version[3] = {26, 1, 0};
   int started = 0;
+  std::atomic<bool> linger = false;  ///< calls give a second caller the time to be noticed
   std::atomic<int> inside = 0;
   std::atomic<bool> overlapped = false;  ///< two calls were in the library at a time
 

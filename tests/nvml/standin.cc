@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdint>
+#include <array>
 #include <cstring>
 #include <string_view>
 
@@ -22,7 +22,16 @@ extern "C" Standin* standin() {
 
 namespace {
 
-constexpr std::uintptr_t kGpusPerGeneration = 16;
+constexpr std::size_t kGpusPerGeneration = 16;
+constexpr std::size_t kGenerations = 4096;  // more than any test starts
+
+/// A handle is the address of one of these bytes: one for each GPU and start, so that an earlier start's is
+/// known.
+std::array<char, kGpusPerGeneration * kGenerations> handles;
+
+std::size_t number_of(nvml::Handle handle) {
+  return static_cast<std::size_t>(static_cast<char*>(handle) - handles.data());
+}
 
 /// Notes the call; gives the code that it is to fail with, or success.
 nvml::Return begin(const char* function) {
@@ -43,9 +52,10 @@ nvml::Return begin(const char* function) {
 
 StandinGpu* find(nvml::Handle handle) {
   Standin& s = *standin();
-  const auto value = reinterpret_cast<std::uintptr_t>(handle);
-  const auto index = value % kGpusPerGeneration;
-  return value / kGpusPerGeneration == s.generation && index < s.gpus ? &s.gpu.at(index) : nullptr;
+  if (handle == nullptr) return nullptr;
+  const std::size_t number = number_of(handle);
+  const std::size_t index = number % kGpusPerGeneration;
+  return number / kGpusPerGeneration == s.generation && index < s.gpus ? &s.gpu.at(index) : nullptr;
 }
 
 /// The frame of every function with a handle.
@@ -115,12 +125,13 @@ nvml::Return give_handle(const char* function, unsigned index, nvml::Handle* han
   const std::string one = std::string(function) + "#" + std::to_string(index);
   const auto failure = standin()->failures.find(one);
   if (failure != standin()->failures.end()) return failure->second.code;
-  *handle = reinterpret_cast<nvml::Handle>(standin()->generation * kGpusPerGeneration + index);
+  *handle = &handles.at(standin()->generation * kGpusPerGeneration + index);
   return nvml::kSuccess;
 }
 
 }  // namespace
 
+// The names are NVIDIA's. NOLINTBEGIN(readability-identifier-naming)
 extern "C" {
 
 nvml::Return nvmlShutdown() {
@@ -296,10 +307,18 @@ nvml::Return nvmlDeviceGetCurrentClocksEventReasons(nvml::Handle device, unsigne
   return with_gpu("nvmlDeviceGetCurrentClocksEventReasons", device,
                   [&](StandinGpu& gpu) { return *reasons = gpu.reasons, nvml::kSuccess; });
 }
+nvml::Return nvmlDeviceGetComputeRunningProcesses_v2(nvml::Handle device, unsigned* count,
+                                                     nvml::ProcessInfo* infos) {
+  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v2", device,
+                  [&](StandinGpu& gpu) { return give_processes(gpu.processes, count, infos); });
+}
 nvml::Return nvmlDeviceGetComputeRunningProcesses_v3(nvml::Handle device, unsigned* count,
                                                      nvml::ProcessInfo* infos) {
-  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v3", device,
-                  [&](StandinGpu& gpu) { return give_processes(gpu.processes, count, infos); });
+  return with_gpu("nvmlDeviceGetComputeRunningProcesses_v3", device, [&](StandinGpu& gpu) {
+    if (standin()->driver_version == "535.54.03")
+      return nvml::kUnknown;  // what it writes is not what is declared
+    return give_processes(gpu.processes, count, infos);
+  });
 }
 nvml::Return nvmlDeviceGetMPSComputeRunningProcesses_v3(nvml::Handle device, unsigned* count,
                                                         nvml::ProcessInfo* infos) {
@@ -325,3 +344,4 @@ nvml::Return nvmlDeviceGetCudaComputeCapability(nvml::Handle device, int* major,
 #endif  // STANDIN_OLD
 
 }  // extern "C"
+// NOLINTEND(readability-identifier-naming)
