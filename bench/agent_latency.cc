@@ -5,8 +5,8 @@
 //
 //   build/bench/bin/agent_latency > table.md
 //
-// A post and its driver call are told apart by their own time stamps (CLOCK_MONOTONIC): no measuring call lies
-// between them.
+// A post and its driver call are told apart by their own time stamps (CLOCK_MONOTONIC): no measuring call
+// lies between them.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
@@ -44,7 +44,9 @@ class NullDevice final : public gpu::Device {
  public:
   [[nodiscard]] const gpu::Identity& identity() const override { return identity_; }
   [[nodiscard]] core::Result<std::vector<Megahertz>> supported_clocks() override { return clocks(); }
-  [[nodiscard]] core::Result<gpu::ClockControl> clock_control() override { return gpu::ClockControl{true, ""}; }
+  [[nodiscard]] core::Result<gpu::ClockControl> clock_control() override {
+    return gpu::ClockControl{true, ""};
+  }
   [[nodiscard]] core::Status lock_clock(Megahertz) override { return {}; }
   [[nodiscard]] core::Status reset_clock() override { return {}; }
   [[nodiscard]] core::Result<Megahertz> sm_clock() override { return Megahertz{900}; }
@@ -73,11 +75,13 @@ class Rig {
     auto owner = wire::MailboxOwner::create().value();
     user_ = std::make_unique<wire::MailboxUser>(
         wire::MailboxUser::map(::fcntl(owner.fd(), F_DUPFD_CLOEXEC, 3)).value());
-    requests_ = std::make_shared<agent::MailboxRequests>(std::move(owner), lease::SystemTime::instance(), min_interval,
-                                                         std::make_shared<agent::HeldClocks>());
+    requests_ = std::make_shared<agent::MailboxRequests>(std::move(owner), lease::SystemTime::instance(),
+                                                         min_interval, std::make_shared<agent::HeldClocks>());
     std::atomic<bool> held{false};
-    const lease::LeaseTerms terms{{.pid = ::getpid(), .uid = ::getuid(), .client = "bench"}, {}, NullDevice::clocks()};
-    if (!thread_->acquire(terms, requests_, [&](core::Status status) { held = status.has_value(); })) std::abort();
+    const lease::LeaseTerms terms{
+        {.pid = ::getpid(), .uid = ::getuid(), .client = "bench"}, {}, NullDevice::clocks()};
+    if (!thread_->acquire(terms, requests_, [&](core::Status status) { held = status.has_value(); }))
+      std::abort();
     while (!held) std::this_thread::yield();
   }
   Rig(const Rig&) = delete;
@@ -121,7 +125,9 @@ class Rig {
 double cpu_of_process() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto s = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto s = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return s(usage.ru_utime) + s(usage.ru_stime);
 }
 double cpu_of_this_thread() {
@@ -136,8 +142,8 @@ void print_row(std::string_view what, std::vector<nanoseconds> times) {
     const auto index = static_cast<std::size_t>(share * static_cast<double>(times.size() - 1));
     return static_cast<double>(times[index].count()) / 1000;
   };
-  fmt::print("| {} | {} | {:.2f} | {:.2f} | {:.2f} | {:.2f} |\n", what, times.size(), at(0.5), at(0.99), at(0.999),
-             at(1));
+  fmt::print("| {} | {} | {:.2f} | {:.2f} | {:.2f} | {:.2f} |\n", what, times.size(), at(0.5), at(0.99),
+             at(0.999), at(1));
 }
 
 /// Posts every `interval`, first left alone for that long too.
@@ -162,8 +168,9 @@ void measure_post() {
     for (int i = 0; i < kPosts; ++i) rig.user().post(Megahertz{600});
     best = std::min(best, std::chrono::duration<double, std::nano>(Clock::now() - start).count() / kPosts);
   }
-  fmt::print("One post: {:.0f} ns (best of 5 runs of {} posts, beside a clock thread that reads the page).\n\n", best,
-             kPosts);
+  fmt::print(
+      "One post: {:.0f} ns (best of 5 runs of {} posts, beside a clock thread that reads the page).\n\n",
+      best, kPosts);
 }
 
 /// Share of a core that the clock thread takes, over `time` with a post every `interval`.
@@ -179,7 +186,8 @@ void measure_cpu(std::string_view what, nanoseconds interval, nanoseconds time) 
     rig.user().post(Megahertz{600 + 15 * (++turn % 2)});
   }
   const double wall = std::chrono::duration<double>(Clock::now() - start).count();
-  fmt::print("| {} | {:.1f} % |\n", what, 100 * ((cpu_of_process() - all) - (cpu_of_this_thread() - mine)) / wall);
+  fmt::print("| {} | {:.1f} % |\n", what,
+             100 * ((cpu_of_process() - all) - (cpu_of_this_thread() - mine)) / wall);
 }
 
 /// A renewal over the agent's kind of socket, answered by a thread that does nothing else.
@@ -187,7 +195,8 @@ std::vector<nanoseconds> socket_round_trips(int count) {
   auto pair = wire::seqpacket_pair().value();
   std::thread agent([&] {
     while (true) {
-      const auto packet = wire::receive_packet(pair.theirs.get(), wire::kMaxAgentRequest, wire::deadline_in(seconds{60}));
+      const auto packet =
+          wire::receive_packet(pair.theirs.get(), wire::kMaxAgentRequest, wire::deadline_in(seconds{60}));
       if (!packet || packet->end || !wire::parse_agent_request(packet->bytes)) return;
       (void)wire::send_packet(pair.theirs.get(), wire::encode(wire::AgentReply(wire::Ok{})), -1,
                               wire::deadline_in(seconds{1}));
@@ -198,7 +207,8 @@ std::vector<nanoseconds> socket_round_trips(int count) {
     const auto start = Clock::now();
     (void)wire::send_packet(pair.ours.get(), wire::encode(wire::AgentRequest(wire::Renew{7})), -1,
                             wire::deadline_in(seconds{1}));
-    const auto reply = wire::receive_packet(pair.ours.get(), wire::kMaxAgentPacket, wire::deadline_in(seconds{1}));
+    const auto reply =
+        wire::receive_packet(pair.ours.get(), wire::kMaxAgentPacket, wire::deadline_in(seconds{1}));
     if (!reply || !wire::parse_agent_reply(reply->bytes)) std::abort();
     times.push_back(Clock::now() - start);
   }
@@ -211,7 +221,8 @@ std::vector<nanoseconds> socket_round_trips(int count) {
 
 int main() {
   measure_post();
-  fmt::print("| post to driver call | posts | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|\n");
+  fmt::print(
+      "| post to driver call | posts | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|\n");
   {
     Rig rig{nanoseconds{0}};
     print_row("spinning: 200 us after the last post", latencies(rig, microseconds{200}, 20'000));

@@ -23,7 +23,8 @@ core::Result<wire::AgentReply> exchange(int socket, const wire::AgentRequest& re
   PERSEUS_ASSIGN_OR_RETURN(const auto packet, wire::receive_packet(socket, wire::kMaxAgentPacket, deadline));
   if (packet.end) return core::fail(ErrorCode::kIo, "the agent has closed the connection");
   PERSEUS_ASSIGN_OR_RETURN(auto reply, wire::parse_agent_reply(packet.bytes));
-  if (const auto* refusal = std::get_if<wire::Refusal>(&reply)) return core::fail(refusal->code, refusal->message);
+  if (const auto* refusal = std::get_if<wire::Refusal>(&reply))
+    return core::fail(refusal->code, refusal->message);
   return reply;
 }
 
@@ -38,18 +39,21 @@ std::string or_dash(const std::string& text) {
 }
 
 void print_status(const wire::AgentStatus& status, std::ostream& out) {
-  out << fmt::format("perseus-agent {}, backend {}, driver {}, up {:.0f} s{}\n", status.version, status.backend,
-                     or_dash(status.driver), status.uptime_s, status.quiesced ? ", quiesced" : "");
-  out << fmt::format("{:>3}  {:<14} {:>12} {:>9} {:>8} {:>7}  {}\n", "GPU", "state", "intended MHz", "now MHz", "W",
-                     "C", "owner or reason");
+  out << fmt::format("perseus-agent {}, backend {}, driver {}, up {:.0f} s{}\n", status.version,
+                     status.backend, or_dash(status.driver), status.uptime_s,
+                     status.quiesced ? ", quiesced" : "");
+  out << fmt::format("{:>3}  {:<14} {:>12} {:>9} {:>8} {:>7}  {}\n", "GPU", "state", "intended MHz",
+                     "now MHz", "W", "C", "owner or reason");
   for (const wire::GpuStatus& gpu : status.gpus) {
     const auto mhz = [](const auto& clock, const char* absent) {
       return clock ? fmt::format("{}", clock->value()) : std::string(absent);
     };
-    const auto real = [](const auto& value) { return value ? fmt::format("{:.0f}", value->value()) : std::string("-"); };
+    const auto real = [](const auto& value) {
+      return value ? fmt::format("{:.0f}", value->value()) : std::string("-");
+    };
     out << fmt::format("{:>3}  {:<14} {:>12} {:>9} {:>8} {:>7}  {}\n", gpu.index, gpu.state,
-                       mhz(gpu.intended, "baseline"), mhz(gpu.sm_clock, "-"), real(gpu.power), real(gpu.temperature),
-                       gpu.reason.empty() ? or_dash(gpu.owner) : gpu.reason);
+                       mhz(gpu.intended, "baseline"), mhz(gpu.sm_clock, "-"), real(gpu.power),
+                       real(gpu.temperature), gpu.reason.empty() ? or_dash(gpu.owner) : gpu.reason);
   }
 }
 
@@ -77,8 +81,9 @@ core::Result<wire::AgentReply> ask_agent(const std::string& socket, const wire::
                                   connection.error().text()));
   }
   PERSEUS_ASSIGN_OR_RETURN(const auto self, lease::ProcessHandle::open(::getpid()));
-  PERSEUS_ASSIGN_OR_RETURN(const auto welcome,
-                           exchange(connection->get(), wire::Hello{.client = "perseus agent"}, self.fd(), deadline));
+  PERSEUS_ASSIGN_OR_RETURN(
+      const auto welcome,
+      exchange(connection->get(), wire::Hello{.client = "perseus agent"}, self.fd(), deadline));
   if (!std::holds_alternative<wire::Welcome>(welcome)) {
     return core::fail(ErrorCode::kInvalidInput, "the agent did not answer hello with a welcome");
   }
@@ -88,7 +93,8 @@ core::Result<wire::AgentReply> ask_agent(const std::string& socket, const wire::
 core::Status run_status(const std::string& socket, bool json, std::ostream& out) {
   PERSEUS_ASSIGN_OR_RETURN(const auto reply, ask_agent(socket, wire::GetStatus{}));
   const auto* status = std::get_if<wire::AgentStatus>(&reply);
-  if (status == nullptr) return core::fail(ErrorCode::kInvalidInput, "the agent did not answer with a status");
+  if (status == nullptr)
+    return core::fail(ErrorCode::kInvalidInput, "the agent did not answer with a status");
   if (json) {
     out << wire::encode(reply) << '\n';
   } else {
@@ -112,9 +118,8 @@ core::Status run_resume(const std::string& socket, std::ostream& out) {
 
 core::Status run_restore(const DaemonSettings& settings, bool all, std::ostream& out) {
   PERSEUS_ASSIGN_OR_RETURN(const auto config, load_config(settings));
-  PERSEUS_ASSIGN_OR_RETURN(
-      const auto directory,
-      lease::StateDirectory::open({.path = settings.state_dir, .hold = lease::Hold::kGpus}));
+  PERSEUS_ASSIGN_OR_RETURN(const auto directory, lease::StateDirectory::open({.path = settings.state_dir,
+                                                                              .hold = lease::Hold::kGpus}));
   PERSEUS_ASSIGN_OR_RETURN(const auto owed, directory.list());
   if (owed.empty() && !all) {
     out << "nothing to restore\n";
@@ -125,7 +130,8 @@ core::Status run_restore(const DaemonSettings& settings, bool all, std::ostream&
   options.all = all;
   options.site_baseline = [&config](std::string_view) { return config.baseline; };
   PERSEUS_ASSIGN_OR_RETURN(const auto report, lease::recover(directory, *backend, options));
-  for (const std::string& gpu : report.dropped) out << fmt::format("{}: journalled in an earlier boot, dropped\n", gpu);
+  for (const std::string& gpu : report.dropped)
+    out << fmt::format("{}: journalled in an earlier boot, dropped\n", gpu);
   for (const lease::BadRecord& bad : report.bad) {
     out << fmt::format("{}: unreadable record kept as {}: {}\n", bad.gpu, bad.kept_as, bad.problem);
   }

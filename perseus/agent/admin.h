@@ -15,17 +15,20 @@
 
 namespace perseus::agent {
 
-/// Longest wait for an agent that is healthy (assumed; its own answers are due after twice `degraded_after_s`).
+/// Longest wait for an agent that is healthy (assumed; its own answers are due after twice
+/// `degraded_after_s`).
 inline constexpr std::chrono::seconds kAskPatience{10};
 
 /// Says hello to the agent at `socket` and asks one thing. The agent's refusal as it is; the errors of
 /// wire::connect_seqpacket(), each with what to do; kTimeout; kInvalidInput: it answers with nonsense.
-[[nodiscard]] core::Result<wire::AgentReply> ask_agent(const std::string& socket, const wire::AgentRequest& request);
+[[nodiscard]] core::Result<wire::AgentReply> ask_agent(const std::string& socket,
+                                                       const wire::AgentRequest& request);
 
 /// `status`: a table for people, or one line of JSON.
 [[nodiscard]] core::Status run_status(const std::string& socket, bool json, std::ostream& out);
 /// `quiesce`.
-[[nodiscard]] core::Status run_quiesce(const std::string& socket, std::optional<std::chrono::milliseconds> resume_after,
+[[nodiscard]] core::Status run_quiesce(const std::string& socket,
+                                       std::optional<std::chrono::milliseconds> resume_after,
                                        std::ostream& out);
 /// `resume`.
 [[nodiscard]] core::Status run_resume(const std::string& socket, std::ostream& out);

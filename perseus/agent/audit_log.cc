@@ -17,20 +17,20 @@ namespace perseus::agent {
 namespace {
 
 /// In the order of AuditEvent.
-constexpr std::array<std::string_view, 13> kNames = {"start", "stop", "connect", "acquire", "release", "expire",
-                                                     "end", "yield", "restore", "quiesce", "resume", "reload",
-                                                     "driver"};
+constexpr std::array<std::string_view, 13> kNames = {"start",  "stop",   "connect", "acquire", "release",
+                                                     "expire", "end",    "yield",   "restore", "quiesce",
+                                                     "resume", "reload", "driver"};
 
 core::Result<format::UniqueFd> open_for_append(const std::string& path) {
-  format::UniqueFd file(
-      ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600));
+  format::UniqueFd file(::open(
+      path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600));
   if (file) return file;
   const int number = errno;
   const core::ErrorCode code = number == ENOENT   ? core::ErrorCode::kNotFound
                                : number == EACCES ? core::ErrorCode::kPermission
                                                   : core::ErrorCode::kIo;
-  return core::fail(code, fmt::format("cannot open the audit log: {}", std::generic_category().message(number)),
-                    {path});
+  return core::fail(
+      code, fmt::format("cannot open the audit log: {}", std::generic_category().message(number)), {path});
 }
 
 void append_text(std::string& out, std::string_view name, std::string_view value) {

@@ -21,19 +21,19 @@
 namespace perseus::agent {
 
 enum class AuditEvent : std::uint8_t {
-  kStart,     ///< the agent
-  kStop,      ///< the agent
-  kConnect,   ///< refused ones only
-  kAcquire,   ///< given or refused
-  kRelease,   ///< asked for
-  kExpire,    ///< not renewed, or the grant's end
-  kEnd,       ///< the connection or its process is gone; quiesced; stopped; GPU lost
-  kYield,     ///< rows 27 and 28
-  kRestore,   ///< a GPU is back at its baseline, or the driver refused
+  kStart,    ///< the agent
+  kStop,     ///< the agent
+  kConnect,  ///< refused ones only
+  kAcquire,  ///< given or refused
+  kRelease,  ///< asked for
+  kExpire,   ///< not renewed, or the grant's end
+  kEnd,      ///< the connection or its process is gone; quiesced; stopped; GPU lost
+  kYield,    ///< rows 27 and 28
+  kRestore,  ///< a GPU is back at its baseline, or the driver refused
   kQuiesce,
   kResume,
-  kReload,    ///< configuration and grants
-  kDriver,    ///< opened again, or not
+  kReload,  ///< configuration and grants
+  kDriver,  ///< opened again, or not
 };
 [[nodiscard]] std::string_view audit_event_name(AuditEvent event);
 

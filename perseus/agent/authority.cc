@@ -63,14 +63,16 @@ std::optional<Permit> Authority::by_rule(const PeerFacts& peer, const gpu::Ident
 std::optional<Permit> Authority::by_process(const PeerFacts& peer, std::span<const GpuProcess> processes) {
   if (!is_authority(peer.cgroup)) return std::nullopt;
   for (const GpuProcess& process : processes) {
-    if (process.cgroup == peer.cgroup) return Permit{.why = fmt::format("process {} on the GPU", process.pid)};
+    if (process.cgroup == peer.cgroup)
+      return Permit{.why = fmt::format("process {} on the GPU", process.pid)};
   }
   return std::nullopt;
 }
 
 std::string denial(const PeerFacts& peer, const gpu::Identity& gpu) {
   return fmt::format(
-      "uid {} (pid {}) may not set the clock of GPU {}: it is not the agent's own user on the host, no grant names "
+      "uid {} (pid {}) may not set the clock of GPU {}: it is not the agent's own user on the host, no grant "
+      "names "
       "it, and no process of its cgroup uses that GPU",
       peer.uid, peer.pid, gpu.index);
 }

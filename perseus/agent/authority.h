@@ -33,7 +33,7 @@ struct PeerFacts {
 
 /// A right to lease one GPU.
 struct Permit {
-  std::string why;                       ///< for the audit log: "own user", "grant (line 3)", "process 71 on the GPU"
+  std::string why;  ///< for the audit log: "own user", "grant (line 3)", "process 71 on the GPU"
   std::optional<core::Megahertz> floor;  ///< no clock under it
   std::optional<WallTime> until;         ///< valid before
 };

@@ -33,7 +33,8 @@ TEST(Authority, root_of_a_container_is_nobody) {
 
 TEST(Authority, a_grant_names_user_gpu_floor_and_end) {
   const Authority authority(
-      0, {{.uid = 1000, .gpus = {"3"}, .min_clock = Megahertz{900}, .expires = kNow + seconds{10}, .line = 7}});
+      0,
+      {{.uid = 1000, .gpus = {"3"}, .min_clock = Megahertz{900}, .expires = kNow + seconds{10}, .line = 7}});
   const auto permit = authority.by_rule(host_user(1000), kGpu, kNow);
   ASSERT_TRUE(permit);
   EXPECT_EQ(permit->why, "grant (line 7)");
@@ -88,7 +89,8 @@ TEST(Authority, the_root_cgroup_is_everybodys_and_so_nobodys_right) {
 
 TEST(Authority, a_denial_says_who_and_what_would_help) {
   EXPECT_EQ(denial(host_user(1000), kGpu),
-            "uid 1000 (pid 71) may not set the clock of GPU 3: it is not the agent's own user on the host, no grant "
+            "uid 1000 (pid 71) may not set the clock of GPU 3: it is not the agent's own user on the host, "
+            "no grant "
             "names it, and no process of its cgroup uses that GPU");
 }
 

@@ -7,10 +7,7 @@ namespace perseus::agent {
 
 BackendKeeper::BackendKeeper(gpu::Backend& backend, lease::Backoff::Limits limits,
                              std::function<void(core::Status)> on_reopened)
-    : backend_(backend),
-      backoff_(limits),
-      on_reopened_(std::move(on_reopened)),
-      thread_([this] { run(); }) {}
+    : backend_(backend), backoff_(limits), on_reopened_(std::move(on_reopened)), thread_([this] { run(); }) {}
 
 BackendKeeper::~BackendKeeper() {
   {

@@ -21,7 +21,8 @@ class BackendKeeper {
  public:
   /// `on_reopened` is called on the keeper's thread after each try. The backend must outlive this, and while
   /// it lives nobody else may call reopen() or close().
-  BackendKeeper(gpu::Backend& backend, lease::Backoff::Limits limits, std::function<void(core::Status)> on_reopened);
+  BackendKeeper(gpu::Backend& backend, lease::Backoff::Limits limits,
+                std::function<void(core::Status)> on_reopened);
   BackendKeeper(const BackendKeeper&) = delete;
   BackendKeeper& operator=(const BackendKeeper&) = delete;
   ~BackendKeeper();

@@ -54,7 +54,8 @@ core::Status make_folder(const std::string& socket) {
     return core::fail(ErrorCode::kIo, fmt::format("cannot make the folder: {}", error.message()), {folder});
   }
   if (::chmod(folder.c_str(), kFolderMode) != 0) {
-    return core::fail(ErrorCode::kIo, fmt::format("cannot set its mode: {}", system_message(errno)), {folder});
+    return core::fail(ErrorCode::kIo, fmt::format("cannot set its mode: {}", system_message(errno)),
+                      {folder});
   }
   return {};
 }
@@ -64,7 +65,8 @@ std::optional<gid_t> group_id() {
   struct group entry{};
   struct group* found = nullptr;
   std::array<char, 16'384> buffer{};
-  if (::getgrnam_r(kGroup, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return std::nullopt;
+  if (::getgrnam_r(kGroup, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
+    return std::nullopt;
   return entry.gr_gid;
 }
 
@@ -75,7 +77,8 @@ core::Result<format::UniqueFd> listen_at(const std::string& socket) {
   if (!group || *group == ::getegid()) return listener;
   if (::chown(socket.c_str(), static_cast<uid_t>(-1), *group) == 0 || ::geteuid() != 0) return listener;
   return core::fail(ErrorCode::kPermission,
-                    fmt::format("cannot give the socket to group {}: {}", kGroup, system_message(errno)), {socket});
+                    fmt::format("cannot give the socket to group {}: {}", kGroup, system_message(errno)),
+                    {socket});
 }
 
 }  // namespace
@@ -111,7 +114,8 @@ core::Result<std::unique_ptr<Daemon>> Daemon::open(const DaemonSettings& setting
 }
 
 core::Result<std::unique_ptr<Daemon>> Daemon::open(const DaemonSettings& settings,
-                                                   std::unique_ptr<gpu::Backend> backend, ProcTree processes) {
+                                                   std::unique_ptr<gpu::Backend> backend,
+                                                   ProcTree processes) {
   std::unique_ptr<Daemon> daemon(new Daemon);
   PERSEUS_RETURN_IF_ERROR(daemon->start(settings, std::move(backend), std::move(processes)));
   return daemon;
@@ -138,11 +142,13 @@ core::Status Daemon::start(const DaemonSettings& settings, std::unique_ptr<gpu::
   // Inherited by the threads that are started from here on.
   (void)::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
   const lease::TimeSource& time = lease::SystemTime::instance();
-  fleet_ = std::make_unique<Fleet>(FleetContext{*loop_, *backend_, *directory_, audit_, time}, std::move(config));
+  fleet_ =
+      std::make_unique<Fleet>(FleetContext{*loop_, *backend_, *directory_, audit_, time}, std::move(config));
   fleet_->recover(journal);
   PERSEUS_ASSIGN_OR_RETURN(auto listener, listen_at(settings.socket));
-  server_ = std::make_unique<Server>(ServerContext{*loop_, *fleet_, audit_, processes_, time}, std::move(listener),
-                                     std::make_shared<const Authority>(::geteuid(), std::move(grants)));
+  server_ =
+      std::make_unique<Server>(ServerContext{*loop_, *fleet_, audit_, processes_, time}, std::move(listener),
+                               std::make_shared<const Authority>(::geteuid(), std::move(grants)));
   return server_->start();
 }
 
@@ -156,9 +162,11 @@ core::Status Daemon::watch_signals() {
   sigset_t set{};
   ::sigemptyset(&set);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
-  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return core::fail(ErrorCode::kIo, "cannot block signals");
+  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
+    return core::fail(ErrorCode::kIo, "cannot block signals");
   signals_ = format::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return core::fail(ErrorCode::kIo, fmt::format("cannot make a signalfd: {}", system_message(errno)));
+  if (!signals_)
+    return core::fail(ErrorCode::kIo, fmt::format("cannot make a signalfd: {}", system_message(errno)));
   return loop_->watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); });
 }
 

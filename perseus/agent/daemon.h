@@ -50,7 +50,8 @@ inline constexpr lease::Duration kStopPatience = std::chrono::seconds(10);
 /// The same for grants.
 [[nodiscard]] core::Result<std::vector<format::Grant>> load_grants(const DaemonSettings& settings);
 /// The backend's options with what the configuration says of the command override.
-[[nodiscard]] gpu::BackendOptions backend_options(gpu::BackendOptions options, const format::AgentConfig& config);
+[[nodiscard]] gpu::BackendOptions backend_options(gpu::BackendOptions options,
+                                                  const format::AgentConfig& config);
 
 /// Belongs to one thread.
 class Daemon {
@@ -75,7 +76,8 @@ class Daemon {
 
  private:
   Daemon() = default;
-  core::Status start(const DaemonSettings& settings, std::unique_ptr<gpu::Backend> backend, ProcTree processes);
+  core::Status start(const DaemonSettings& settings, std::unique_ptr<gpu::Backend> backend,
+                     ProcTree processes);
   core::Status watch_signals();
   void on_signal();
   void reload();

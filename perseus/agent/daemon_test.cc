@@ -73,7 +73,9 @@ class Node {
     daemon.reset();
     return all_back_;
   }
-  [[nodiscard]] std::string audit() const { return format::read_file(settings.audit_log, 1 << 20).value_or(""); }
+  [[nodiscard]] std::string audit() const {
+    return format::read_file(settings.audit_log, 1 << 20).value_or("");
+  }
   [[nodiscard]] const std::string& folder() const { return folder_; }
 
   DaemonSettings settings;
@@ -89,7 +91,8 @@ class Node {
 /// A client that speaks the protocol by hand.
 class Client {
  public:
-  explicit Client(const Node& node) : socket_(wire::connect_seqpacket(node.settings.socket, wire::deadline_in(kPatience)).value()) {}
+  explicit Client(const Node& node)
+      : socket_(wire::connect_seqpacket(node.settings.socket, wire::deadline_in(kPatience)).value()) {}
   /// Hello with this process' pidfd.
   wire::AgentReply hello(bool with_pidfd = true) {
     const auto self = lease::ProcessHandle::open(::getpid());
@@ -360,7 +363,8 @@ TEST(Daemon, quiesced_for_a_time_it_resumes_by_itself) {
   ASSERT_TRUE(ask_agent(node.settings.socket, wire::Quiesce{milliseconds{50}}));
   Client client(node);
   (void)client.hello();
-  Client::wait_for([&] { return std::holds_alternative<wire::Acquired>(client.ask(wire::Acquire{.gpu = "0"})); });
+  Client::wait_for(
+      [&] { return std::holds_alternative<wire::Acquired>(client.ask(wire::Acquire{.gpu = "0"})); });
 }
 
 TEST(Daemon, a_driver_that_fails_is_opened_again_and_the_clock_comes_back) {
@@ -389,7 +393,8 @@ TEST(Daemon, a_lost_gpu_ends_its_lease_and_leaves_the_others) {
   (void)other.hello();
   (void)other.acquire("1");
   const core::Error lost(ErrorCode::kDeviceLost, "fell off the bus");
-  for (const Call call : {Call::kLockClock, Call::kResetClock, Call::kSmClock}) node.gpus->device(0).fail(call, lost);
+  for (const Call call : {Call::kLockClock, Call::kResetClock, Call::kSmClock})
+    node.gpus->device(0).fail(call, lost);
   const auto ended = client.next();
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
   EXPECT_EQ(std::get<wire::Ended>(ended).reason, "fell off the bus");
@@ -411,7 +416,8 @@ TEST(Daemon, mig_is_refused_with_the_reason_and_read_all_the_same) {
     EXPECT_FALSE(welcome.gpus[0].controllable);
     EXPECT_EQ(welcome.gpus[0].reason, "MIG is enabled");
     EXPECT_EQ(refusal_of(client.ask(wire::Acquire{.gpu = "0"})), "GPU 0: MIG is enabled");
-    Client::wait_for([&] { return std::get<wire::AgentStatus>(client.ask(wire::GetStatus{})).gpus[0].power.has_value(); });
+    Client::wait_for(
+        [&] { return std::get<wire::AgentStatus>(client.ask(wire::GetStatus{})).gpus[0].power.has_value(); });
     const auto status = std::get<wire::AgentStatus>(client.ask(wire::GetStatus{}));
     EXPECT_EQ(status.gpus[0].state, "uncontrollable");
     EXPECT_EQ(status.gpus[0].power, core::Watts{90});
@@ -476,7 +482,8 @@ TEST(Daemon, connections_over_the_limit_are_turned_away_with_the_reason) {
   (void)a.hello();
   (void)b.hello();
   Client c(node);
-  EXPECT_EQ(refusal_of(c.next()), "uid " + std::to_string(::getuid()) + " has 2 connections, the limit for one user");
+  EXPECT_EQ(refusal_of(c.next()),
+            "uid " + std::to_string(::getuid()) + " has 2 connections, the limit for one user");
   (void)c.next();
   EXPECT_TRUE(c.ended);
   a.close();
@@ -519,7 +526,8 @@ TEST(Daemon, publishes_metrics_and_intended_clocks_for_everybody) {
   });
   Client::wait_for([&] {
     const auto text = format::read_file(folder + "/intended.json", 1 << 20);
-    return text && text->find("\"state\":\"leased\",\"intended_mhz\":900,\"baseline_mhz\":null") != std::string::npos;
+    return text &&
+           text->find("\"state\":\"leased\",\"intended_mhz\":900,\"baseline_mhz\":null") != std::string::npos;
   });
   struct stat status{};
   ASSERT_EQ(::stat((folder + "/metrics.prom").c_str(), &status), 0);
@@ -545,9 +553,11 @@ TEST(Daemon, a_clock_that_runs_away_under_load_is_yielded_and_left_alone) {
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
   EXPECT_EQ(gpu.locked(), Megahertz{600});
   EXPECT_THAT(std::get<wire::Ended>(ended).reason, HasSubstr("ran at 600 MHz under load"));
-  EXPECT_THAT(refusal_of(client.ask(wire::Acquire{.gpu = "0"})), HasSubstr("another program sets this clock"));
+  EXPECT_THAT(refusal_of(client.ask(wire::Acquire{.gpu = "0"})),
+              HasSubstr("another program sets this clock"));
   ASSERT_TRUE(ask_agent(node.settings.socket, wire::Resume{}));
-  Client::wait_for([&] { return std::holds_alternative<wire::Acquired>(client.ask(wire::Acquire{.gpu = "0"})); });
+  Client::wait_for(
+      [&] { return std::holds_alternative<wire::Acquired>(client.ask(wire::Acquire{.gpu = "0"})); });
 }
 
 TEST(Daemon, a_clock_that_never_follows_is_uncontrollable_and_reset) {
@@ -562,7 +572,8 @@ TEST(Daemon, a_clock_that_never_follows_is_uncontrollable_and_reset) {
   (void)client.set(Megahertz{900});
   const auto ended = client.next();
   ASSERT_TRUE(std::holds_alternative<wire::Ended>(ended)) << wire::encode(ended);
-  EXPECT_THAT(std::get<wire::Ended>(ended).reason, HasSubstr("accepts 900 MHz but the clock stays at 1410 MHz"));
+  EXPECT_THAT(std::get<wire::Ended>(ended).reason,
+              HasSubstr("accepts 900 MHz but the clock stays at 1410 MHz"));
   Client::wait_for([&] { return kind_of(client.mailbox->applied()) == wire::ClockAnswer::kUncontrollable; });
   EXPECT_EQ(gpu.locked(), std::nullopt);
 }
@@ -578,7 +589,9 @@ TEST(Daemon, a_restart_restores_what_a_killed_agent_has_left) {
                                   .acquired_unix_s = 1}));
   }
   ASSERT_TRUE(node.start());
-  Client::wait_for([&] { return node.audit().find("left by an earlier agent's lease of old (pid 7, uid 8)") != std::string::npos; });
+  Client::wait_for([&] {
+    return node.audit().find("left by an earlier agent's lease of old (pid 7, uid 8)") != std::string::npos;
+  });
   EXPECT_THAT(node.gpus->history(), testing::Contains(tests::Event{0, Call::kResetClock, Megahertz{}, true}));
   EXPECT_TRUE(node.stop());
   const auto directory = lease::StateDirectory::open({.path = node.settings.state_dir});

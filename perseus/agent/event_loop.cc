@@ -18,13 +18,15 @@ namespace {
 constexpr std::uint64_t kWakeId = 0;
 
 std::unexpected<core::Error> refuse(std::string_view what) {
-  return core::fail(core::ErrorCode::kIo, fmt::format("{}: {}", what, std::generic_category().message(errno)));
+  return core::fail(core::ErrorCode::kIo,
+                    fmt::format("{}: {}", what, std::generic_category().message(errno)));
 }
 
 /// Milliseconds for epoll_wait, rounded up; -1: no limit.
 int timeout_ms(std::optional<lease::Instant> until) {
   if (!until) return -1;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - lease::SystemTime::instance().now());
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(*until - lease::SystemTime::instance().now());
   constexpr std::int64_t kMost = 3'600'000;
   return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, kMost));
 }
@@ -37,7 +39,8 @@ core::Result<std::unique_ptr<EventLoop>> EventLoop::create() {
   format::UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return refuse("cannot make an eventfd");
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kWakeId}};
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return refuse("cannot watch the eventfd");
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0)
+    return refuse("cannot watch the eventfd");
   return std::unique_ptr<EventLoop>(new EventLoop(std::move(epoll), std::move(wake)));
 }
 

@@ -47,7 +47,8 @@ class EventLoop {
   void turn(std::optional<lease::Instant> until);
 
  private:
-  EventLoop(format::UniqueFd epoll, format::UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  EventLoop(format::UniqueFd epoll, format::UniqueFd wake)
+      : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
   void run_posted();
 
   struct Watched {

@@ -110,7 +110,8 @@ void Fleet::adopt_abilities(GpuIndex index, Abilities abilities) {
   std::string reason = unit.abilities.control.reason;
   if (unit.abilities.control.possible && config_.baseline &&
       !std::ranges::binary_search(unit.abilities.clocks, *config_.baseline)) {
-    reason = fmt::format("the configured baseline of {} MHz is not one of its clocks", config_.baseline->value());
+    reason =
+        fmt::format("the configured baseline of {} MHz is not one of its clocks", config_.baseline->value());
   } else if (unit.abilities.control.possible) {
     if (table_.gpu(index).obstacle != Obstacle::kUnsupported) return;
     (void)table_.set_obstacle(index, Obstacle::kNone, "");
@@ -124,17 +125,22 @@ void Fleet::adopt_abilities(GpuIndex index, Abilities abilities) {
 void Fleet::recover(const lease::Journal& journal) {
   const auto report = lease::plan_recovery(journal, [this](std::string_view) { return config_.baseline; });
   for (const lease::BadRecord& bad : report.bad) {
-    context_.audit.write({.event = AuditEvent::kRestore, .gpu = bad.gpu, .result = "invalid_input",
+    context_.audit.write({.event = AuditEvent::kRestore,
+                          .gpu = bad.gpu,
+                          .result = "invalid_input",
                           .detail = fmt::format("{}; kept as {}", bad.problem, bad.kept_as)});
   }
   for (const std::string& dropped : report.dropped) {
-    context_.audit.write({.event = AuditEvent::kRestore, .gpu = dropped,
+    context_.audit.write({.event = AuditEvent::kRestore,
+                          .gpu = dropped,
                           .detail = "journalled in an earlier boot: the driver has forgotten the clock"});
   }
   for (const lease::Restored& left : report.gpus) {
     const auto index = find(left.gpu);
     if (!index) {
-      context_.audit.write({.event = AuditEvent::kRestore, .gpu = left.gpu, .result = "not_found",
+      context_.audit.write({.event = AuditEvent::kRestore,
+                            .gpu = left.gpu,
+                            .result = "not_found",
                             .detail = "journalled, but no such GPU is here; the record is kept"});
       continue;
     }
@@ -168,7 +174,8 @@ core::Result<GpuIndex> Fleet::find(std::string_view name) const {
     const gpu::Identity& identity = units_[i]->device->identity();
     if (identity.uuid == name || (number && identity.index == *number)) return i;
   }
-  return core::fail(ErrorCode::kNotFound, fmt::format("there is no GPU {}; the agent has {}", name, units_.size()));
+  return core::fail(ErrorCode::kNotFound,
+                    fmt::format("there is no GPU {}; the agent has {}", name, units_.size()));
 }
 
 std::vector<core::Megahertz> Fleet::allowed_clocks(GpuIndex gpu, std::optional<core::Megahertz> floor) const {
@@ -182,9 +189,10 @@ std::vector<core::Megahertz> Fleet::allowed_clocks(GpuIndex gpu, std::optional<c
 }
 
 void Fleet::ask_processes(GpuIndex gpu, std::function<void(core::Result<std::vector<pid_t>>)> reply) {
-  units_[gpu]->sampler->ask_processes([this, reply = std::move(reply)](core::Result<std::vector<pid_t>> pids) {
-    context_.loop.post([reply, pids = std::move(pids)] { reply(pids); });
-  });
+  units_[gpu]->sampler->ask_processes(
+      [this, reply = std::move(reply)](core::Result<std::vector<pid_t>> pids) {
+        context_.loop.post([reply, pids = std::move(pids)] { reply(pids); });
+      });
 }
 
 void Fleet::acquire(GpuIndex gpu, LeaseAsk ask, const Permit& permit, GrantedReply reply) {
@@ -328,7 +336,8 @@ core::Status Fleet::all_back() const {
     names += (names.empty() ? "" : ", ") + table_.gpu(i).name;
   }
   if (names.empty()) return {};
-  return core::fail(ErrorCode::kDriver, fmt::format("not at its baseline, since the driver refused: {}", names));
+  return core::fail(ErrorCode::kDriver,
+                    fmt::format("not at its baseline, since the driver refused: {}", names));
 }
 
 void Fleet::on_closed() {

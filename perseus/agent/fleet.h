@@ -3,7 +3,8 @@
 // All GPUs of the machine: carries out what the lease table decides, on each GPU's own thread, and takes care
 // of a driver that comes and goes. Knows nothing of sockets.
 //
-// Everything here belongs to the main thread and returns at once; replies come later by way of the event loop.
+// Everything here belongs to the main thread and returns at once; replies come later by way of the event
+// loop.
 #pragma once
 
 #include <functional>
@@ -107,7 +108,8 @@ class Fleet {
   void on_closed();
   [[nodiscard]] core::Status all_back() const;
   [[nodiscard]] AuditEntry entry(AuditEvent event, GpuIndex gpu) const;
-  [[nodiscard]] std::string state_of(GpuIndex gpu, const lease::ClockThreadState& state, std::string& reason) const;
+  [[nodiscard]] std::string state_of(GpuIndex gpu, const lease::ClockThreadState& state,
+                                     std::string& reason) const;
 
   FleetContext context_;
   format::AgentConfig config_;

@@ -78,12 +78,15 @@ void Fleet::on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& 
                                 : fmt::format("{} to {} MHz", held.least.value(), held.most.value());
   const bool other = verdict == WriterVerdict::kOtherWriter;
   const std::string reason =
-      other ? fmt::format("another program sets this clock: it ran at {} MHz under load where {} had been set and "
-                          "reached; perseus agent resume takes it back",
-                          reading.sm_clock.value(), range)
-            : fmt::format("the driver accepts {} but the clock stays at {} MHz under load; perseus agent resume tries "
-                          "again",
-                          range, reading.sm_clock.value());
+      other
+          ? fmt::format(
+                "another program sets this clock: it ran at {} MHz under load where {} had been set and "
+                "reached; perseus agent resume takes it back",
+                reading.sm_clock.value(), range)
+          : fmt::format(
+                "the driver accepts {} but the clock stays at {} MHz under load; perseus agent resume tries "
+                "again",
+                range, reading.sm_clock.value());
   if (const auto ending =
           table_.set_obstacle(gpu, other ? Obstacle::kYielded : Obstacle::kUncontrollable, reason)) {
     carry_out(*ending, AuditEvent::kYield);
@@ -114,8 +117,8 @@ std::vector<wire::AgentGpu> Fleet::welcome() const {
     const gpu::Identity& identity = units_[i]->device->identity();
     const LeaseTable::Gpu& held = table_.gpu(i);
     const bool controllable = held.obstacle == Obstacle::kNone;
-    gpus.push_back({identity.index, identity.uuid, identity.name, allowed_clocks(i, std::nullopt), controllable,
-                    controllable ? "" : held.obstacle_reason});
+    gpus.push_back({identity.index, identity.uuid, identity.name, allowed_clocks(i, std::nullopt),
+                    controllable, controllable ? "" : held.obstacle_reason});
   }
   return gpus;
 }
@@ -137,7 +140,8 @@ std::string Fleet::state_of(GpuIndex gpu, const lease::ClockThreadState& state, 
     return "degraded";
   }
   if (state.owing || held.owing) {
-    reason = fmt::format("not at its baseline: {}", state.trouble.empty() ? "the driver refused" : state.trouble);
+    reason =
+        fmt::format("not at its baseline: {}", state.trouble.empty() ? "the driver refused" : state.trouble);
     return "degraded";
   }
   return held.phase == LeasePhase::kFree ? "free" : "leased";

@@ -34,7 +34,7 @@ struct Abilities {
 /// A lease that has been given.
 struct Granted {
   LeaseId lease = 0;
-  std::string gpu;  ///< UUID
+  std::string gpu;   ///< UUID
   int mailbox = -1;  ///< to be sent; valid during the call only
   std::optional<core::Megahertz> baseline;
   std::vector<core::Megahertz> clocks;

@@ -46,7 +46,8 @@ LeaseTable::LeaseTable(std::vector<std::string> gpu_names) {
 core::Status LeaseTable::check_free(const Gpu& gpu) const {
   if (stopped_) return core::fail(ErrorCode::kBusy, "the agent is stopping");
   if (quiesced_) {
-    return core::fail(ErrorCode::kBusy, "the agent is quiesced: it has let go of all GPUs until it is resumed");
+    return core::fail(ErrorCode::kBusy,
+                      "the agent is quiesced: it has let go of all GPUs until it is resumed");
   }
   if (is_live(gpu)) {
     return core::fail(ErrorCode::kBusy,
@@ -56,8 +57,9 @@ core::Status LeaseTable::check_free(const Gpu& gpu) const {
     return core::fail(code_of(gpu.obstacle), fmt::format("{}: {}", gpu.name, gpu.obstacle_reason));
   }
   if (gpu.phase == LeasePhase::kEnding) {
-    return core::fail(ErrorCode::kBusy, fmt::format("{} is on its way back to its baseline from the lease of {}",
-                                                    gpu.name, format::owner_text(gpu.ask.owner)));
+    return core::fail(ErrorCode::kBusy,
+                      fmt::format("{} is on its way back to its baseline from the lease of {}", gpu.name,
+                                  format::owner_text(gpu.ask.owner)));
   }
   if (gpu.owing) {
     return core::fail(ErrorCode::kDriver,

@@ -3,8 +3,8 @@
 // Who holds which GPU: every decision of the agent about leases, as a function of the time that is passed in.
 // It makes no system call and knows no driver; the daemon carries out what it says.
 //
-//   PERSEUS_ASSIGN_OR_RETURN(LeaseId lease, table.begin(gpu, ask, now));    // then: journal, on the GPU's thread
-//   table.started(lease, status);                                           // "acquired" may be sent
+//   PERSEUS_ASSIGN_OR_RETURN(LeaseId lease, table.begin(gpu, ask, now));    // then: journal, on the GPU's
+//   thread table.started(lease, status);                                           // "acquired" may be sent
 //   for (const Ending& end : table.expire(now, wall)) thread(end.gpu).end(end.outcome, ...);
 //   table.restored(gpu, status);                                            // the GPU may be leased again
 //

@@ -33,7 +33,8 @@ struct Arguments {
 };
 
 constexpr const char* kFooter =
-    "Run as root (a service manager starts it: perseus-agent.service). docs/agent.md is the operations guide.\n\n"
+    "Run as root (a service manager starts it: perseus-agent.service). docs/agent.md is the operations "
+    "guide.\n\n"
     "Example:\n  perseus-agent --backend nvml --config /etc/perseus/agent.yaml\n  perseus-agent status";
 
 int fail(const core::Error& error) {
@@ -48,17 +49,25 @@ int finish(const core::Status& status) {
 void declare(CLI::App& app, Arguments& arguments) {
   DaemonSettings& settings = arguments.settings;
   app.set_version_flag("--version", std::string("perseus-agent ") + kVersion);
-  app.add_option("--socket", settings.socket, "Unix socket to serve, or to ask")->type_name("PATH")->capture_default_str();
-  app.add_option("--state-dir", settings.state_dir, "Folder of the journal")->type_name("DIR")->capture_default_str();
-  app.add_option("--backend", arguments.backend, "nvml, amd, sim, command or auto")->type_name("NAME")->capture_default_str();
+  app.add_option("--socket", settings.socket, "Unix socket to serve, or to ask")
+      ->type_name("PATH")
+      ->capture_default_str();
+  app.add_option("--state-dir", settings.state_dir, "Folder of the journal")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--backend", arguments.backend, "nvml, amd, sim, command or auto")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--library", arguments.library, "Another path of the vendor's library")->type_name("FILE");
-  app.add_option("--config", settings.config, "Configuration (default: /etc/perseus/agent.yaml where that exists)")
+  app.add_option("--config", settings.config,
+                 "Configuration (default: /etc/perseus/agent.yaml where that exists)")
       ->type_name("FILE");
   app.add_option("--grants", settings.grants, "Grants (default: /etc/perseus/grants.yaml where that exists)")
       ->type_name("FILE");
   app.add_option("--audit-log", settings.audit_log, "File of the audit log (default: standard error)")
       ->type_name("FILE");
-  app.add_flag("--restore", arguments.restore, "Bring back what the journal owes, then exit; no agent may run");
+  app.add_flag("--restore", arguments.restore,
+               "Bring back what the journal owes, then exit; no agent may run");
   app.add_flag("--all", arguments.all, "With --restore: every GPU, whatever the journal says");
   app.footer(kFooter);
 }
@@ -77,8 +86,8 @@ int run_daemon(const DaemonSettings& settings) {
   const bool back = (*daemon)->run();
   if (back) return 0;
   (void)::unlink(settings.socket.c_str());
-  std::cerr << "perseus-agent: error: not every GPU is back at its baseline; the journal in " << settings.state_dir
-            << " knows which\n";
+  std::cerr << "perseus-agent: error: not every GPU is back at its baseline; the journal in "
+            << settings.state_dir << " knows which\n";
   std::_Exit(core::info(core::ErrorCode::kDriver).exit_code);
 }
 
@@ -99,7 +108,8 @@ int dispatch(const CLI::App& app, Arguments& arguments) {
   if (app.got_subcommand("resume")) return finish(run_resume(settings.socket, std::cout));
   if (app.got_subcommand("quiesce")) {
     std::optional<std::chrono::milliseconds> resume_after;
-    if (arguments.quiesce_s > 0) resume_after = std::chrono::milliseconds(std::llround(arguments.quiesce_s * 1000));
+    if (arguments.quiesce_s > 0)
+      resume_after = std::chrono::milliseconds(std::llround(arguments.quiesce_s * 1000));
     return finish(run_quiesce(settings.socket, resume_after, std::cout));
   }
   if (arguments.restore) return finish(run_restore(settings, arguments.all, std::cout));

@@ -24,7 +24,8 @@ constexpr std::array<MetricInfo, 25> kTable = {{
      "Clock at which the agent holds the GPU; absent while it is at its baseline"},
     {"perseus_gpu_baseline_clock_megahertz", "gauge", "",
      "Configured baseline; absent where it is the driver's default"},
-    {"perseus_gpu_power_watts", "gauge", "", "Power drawn, momentary where the product tells it, else averaged"},
+    {"perseus_gpu_power_watts", "gauge", "",
+     "Power drawn, momentary where the product tells it, else averaged"},
     {"perseus_gpu_energy_joules_total", "counter", "",
      "Energy since the agent started; what falls into a restart of the driver is left out"},
     {"perseus_gpu_energy_gaps_total", "counter", "", "Restarts of the energy counter that left a gap"},
@@ -36,10 +37,13 @@ constexpr std::array<MetricInfo, 25> kTable = {{
     {"perseus_gpu_state", "gauge", "state", "1 for the state the GPU is in, else 0"},
     {"perseus_gpu_clock_requests_total", "counter", "result",
      "Clocks asked for by lease holders: applied, equal (nothing to do), refused, failed (by the driver)"},
-    {"perseus_gpu_clock_driver_seconds_total", "counter", "", "Time spent in driver calls for these requests"},
+    {"perseus_gpu_clock_driver_seconds_total", "counter", "",
+     "Time spent in driver calls for these requests"},
     {"perseus_gpu_lease_events_total", "counter", "event",
-     "Leases acquired, refused, released, expired, ended (by the agent, or because the holder is gone), yielded"},
-    {"perseus_gpu_restores_total", "counter", "result", "Returns to the baseline: ok, failed (and tried again)"},
+     "Leases acquired, refused, released, expired, ended (by the agent, or because the holder is gone), "
+     "yielded"},
+    {"perseus_gpu_restores_total", "counter", "result",
+     "Returns to the baseline: ok, failed (and tried again)"},
     {"perseus_gpu_readings_total", "counter", "result", "Rounds of readings: ok, failed"},
     {"perseus_gpu_reading_driver_seconds_total", "counter", "", "Time spent in driver calls for readings"},
     {"perseus_agent_info", "gauge", "version, backend, driver", "1"},
@@ -189,7 +193,8 @@ void write_leases(Writer& out) {
   });
   out.per_gpu(kTable[15].name, "result", [](const GpuMetrics& g) {
     const Telemetry& t = g.telemetry;
-    return Labelled{{"ok", number(t.readings() - t.failed_readings())}, {"failed", number(t.failed_readings())}};
+    return Labelled{{"ok", number(t.readings() - t.failed_readings())},
+                    {"failed", number(t.failed_readings())}};
   });
   out.per_gpu(kTable[16].name,
               [](const GpuMetrics& g) -> std::optional<double> { return g.telemetry.driver_time().value(); });
@@ -247,8 +252,9 @@ std::string intended_json(const AgentMetrics& metrics, std::chrono::system_clock
     if (&gpu != metrics.gpus.data()) out += ',';
     out += fmt::format("{{\"index\":{},\"uuid\":", gpu.status.index);
     format::append_json_string(out, gpu.status.uuid);
-    out += fmt::format(",\"state\":\"{}\",\"intended_mhz\":{},\"baseline_mhz\":{},\"reason\":", gpu.status.state,
-                       json_clock(gpu.status.intended), json_clock(gpu.baseline));
+    out +=
+        fmt::format(",\"state\":\"{}\",\"intended_mhz\":{},\"baseline_mhz\":{},\"reason\":", gpu.status.state,
+                    json_clock(gpu.status.intended), json_clock(gpu.baseline));
     format::append_json_string(out, gpu.status.reason);
     out += '}';
   }

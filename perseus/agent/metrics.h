@@ -52,7 +52,8 @@ struct AgentMetrics {
 [[nodiscard]] std::string metrics_text(const AgentMetrics& metrics);
 /// {"format":"perseus-intended/1","time":"...","gpus":[{"index","uuid","state","intended_mhz":null|N,"baseline_mhz":
 /// null|N,"reason"}]}, one line. Pure.
-[[nodiscard]] std::string intended_json(const AgentMetrics& metrics, std::chrono::system_clock::time_point at);
+[[nodiscard]] std::string intended_json(const AgentMetrics& metrics,
+                                        std::chrono::system_clock::time_point at);
 
 /// Replaces a file so that readers see the old one or the new: 0644 whatever the umask, and without flushing
 /// to disk, since the folder lies in memory. kIo, kNotFound.

@@ -53,14 +53,15 @@ TEST(Metrics, every_metric_of_the_table_is_written_once_and_in_its_order) {
 
 TEST(Metrics, values_stand_with_the_labels_of_their_gpu) {
   const std::string text = metrics_text(one_gpu());
-  for (const char* line : {"perseus_gpu_sm_clock_megahertz{gpu=\"3\",uuid=\"GPU-a\"} 915\n",
-                           "perseus_gpu_intended_clock_megahertz{gpu=\"3\",uuid=\"GPU-a\"} 900\n",
-                           "perseus_gpu_power_watts{gpu=\"3\",uuid=\"GPU-a\"} 301.5\n",
-                           "perseus_gpu_state{gpu=\"3\",uuid=\"GPU-a\",state=\"leased\"} 1\n",
-                           "perseus_gpu_state{gpu=\"3\",uuid=\"GPU-a\",state=\"free\"} 0\n",
-                           "perseus_gpu_clock_requests_total{gpu=\"3\",uuid=\"GPU-a\",result=\"applied\"} 7\n",
-                           "perseus_gpu_lease_events_total{gpu=\"3\",uuid=\"GPU-a\",event=\"expired\"} 4\n",
-                           "perseus_agent_uptime_seconds 12.5\n"}) {
+  for (const char* line :
+       {"perseus_gpu_sm_clock_megahertz{gpu=\"3\",uuid=\"GPU-a\"} 915\n",
+        "perseus_gpu_intended_clock_megahertz{gpu=\"3\",uuid=\"GPU-a\"} 900\n",
+        "perseus_gpu_power_watts{gpu=\"3\",uuid=\"GPU-a\"} 301.5\n",
+        "perseus_gpu_state{gpu=\"3\",uuid=\"GPU-a\",state=\"leased\"} 1\n",
+        "perseus_gpu_state{gpu=\"3\",uuid=\"GPU-a\",state=\"free\"} 0\n",
+        "perseus_gpu_clock_requests_total{gpu=\"3\",uuid=\"GPU-a\",result=\"applied\"} 7\n",
+        "perseus_gpu_lease_events_total{gpu=\"3\",uuid=\"GPU-a\",event=\"expired\"} 4\n",
+        "perseus_agent_uptime_seconds 12.5\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }
@@ -78,10 +79,11 @@ TEST(Metrics, labels_are_escaped) {
 TEST(Metrics, the_intended_clock_is_json_for_health_checks) {
   const auto at = std::chrono::system_clock::time_point(std::chrono::seconds(1'798'740'000));
   AgentMetrics metrics = one_gpu();
-  EXPECT_EQ(intended_json(metrics, at),
-            R"({"format":"perseus-intended/1","time":"2026-12-31T18:00:00Z","gpus":[{"index":3,"uuid":"GPU-a",)"
-            R"("state":"leased","intended_mhz":900,"baseline_mhz":null,"reason":""}]})"
-            "\n");
+  EXPECT_EQ(
+      intended_json(metrics, at),
+      R"({"format":"perseus-intended/1","time":"2026-12-31T18:00:00Z","gpus":[{"index":3,"uuid":"GPU-a",)"
+      R"("state":"leased","intended_mhz":900,"baseline_mhz":null,"reason":""}]})"
+      "\n");
   metrics.gpus[0].status.intended.reset();
   metrics.gpus[0].baseline = Megahertz{1980};
   EXPECT_THAT(intended_json(metrics, at), HasSubstr(R"("intended_mhz":null,"baseline_mhz":1980)"));

@@ -33,9 +33,8 @@ core::Result<std::string> ProcTree::read(pid_t pid, std::string_view name) const
 
 core::Result<bool> ProcTree::in_our_pid_namespace(pid_t pid) const {
   PERSEUS_ASSIGN_OR_RETURN(const std::string status, read(pid, "status"));
-  PERSEUS_ASSIGN_OR_RETURN(
-      const std::string ids,
-      line_after(status, "NSpid:", core::ErrorCode::kInvalidInput, "the status has no NSpid line"));
+  PERSEUS_ASSIGN_OR_RETURN(const std::string ids, line_after(status, "NSpid:", core::ErrorCode::kInvalidInput,
+                                                             "the status has no NSpid line"));
   std::size_t numbers = 0;
   bool in_number = false;
   for (const char c : ids) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The thread that takes the readings of one GPU, apart from the one that sets its clock: a driver that is slow
-// to tell delays no clock.
+// The thread that takes the readings of one GPU, apart from the one that sets its clock: a driver that is
+// slow to tell delays no clock.
 //
-//   Sampler sampler(device, held, {.period = 200ms, .on_reading = [&](const Reading& r, auto judged) { ... }});
-//   sampler.ask_processes([](core::Result<std::vector<pid_t>> pids) { ... });
+//   Sampler sampler(device, held, {.period = 200ms, .on_reading = [&](const Reading& r, auto judged) { ...
+//   }}); sampler.ask_processes([](core::Result<std::vector<pid_t>> pids) { ... });
 #pragma once
 
 #include <condition_variable>
@@ -30,7 +30,8 @@ namespace perseus::agent {
 /// The reading as evidence of who sets the clock; nothing if a change fell into it or a value is missing.
 /// `changes_before` is held.changes() from before the reading was taken.
 [[nodiscard]] std::optional<ClockReading> judged_reading(const Reading& reading, const HeldClocks& held,
-                                                         std::uint64_t changes_before, lease::Duration settle);
+                                                         std::uint64_t changes_before,
+                                                         lease::Duration settle);
 
 struct SamplerOptions {
   lease::Duration period = std::chrono::milliseconds(200);

@@ -75,7 +75,8 @@ core::Status Server::check_room(uid_t uid) const {
     return core::fail(ErrorCode::kLimit,
                       fmt::format("the agent has {} connections, the limit", config.max_connections));
   }
-  const auto same = std::ranges::count_if(connections_, [&](const auto& c) { return c.second->peer.uid == uid; });
+  const auto same =
+      std::ranges::count_if(connections_, [&](const auto& c) { return c.second->peer.uid == uid; });
   if (static_cast<std::size_t>(same) < config.max_connections_per_uid) return {};
   return core::fail(ErrorCode::kLimit, fmt::format("uid {} has {} connections, the limit for one user", uid,
                                                    config.max_connections_per_uid));
@@ -83,8 +84,8 @@ core::Status Server::check_room(uid_t uid) const {
 
 void Server::turn_away(const format::UniqueFd& socket, const core::Error& error, const wire::Peer& peer) {
   ++counters_.turned_away;
-  (void)wire::send_packet(socket.get(), wire::encode(wire::AgentReply(wire::Refusal{error.code(), error.message()})),
-                          -1, kNow);
+  (void)wire::send_packet(
+      socket.get(), wire::encode(wire::AgentReply(wire::Refusal{error.code(), error.message()})), -1, kNow);
   context_.audit.write({.event = AuditEvent::kConnect,
                         .uid = peer.uid,
                         .pid = peer.pid,
@@ -105,9 +106,10 @@ void Server::admit(format::UniqueFd socket) {
                  .bucket = TokenBucket(context_.fleet.config().requests_per_second, now),
                  .last_message = now});
   const std::weak_ptr<Connection> weak = connection;
-  const auto watched = context_.loop.watch(connection->socket.get(), EPOLLIN | EPOLLRDHUP, [this, weak](auto events) {
-    if (const auto alive = weak.lock()) on_ready(alive, events);
-  });
+  const auto watched =
+      context_.loop.watch(connection->socket.get(), EPOLLIN | EPOLLRDHUP, [this, weak](auto events) {
+        if (const auto alive = weak.lock()) on_ready(alive, events);
+      });
   if (watched) connections_.emplace(connection->id, std::move(connection));
 }
 
@@ -161,8 +163,8 @@ std::uint64_t Server::wait(Connection& connection, lease::Duration limit, std::s
   return last_wait_;
 }
 
-bool Server::answer(const std::weak_ptr<Connection>& weak, std::uint64_t wait, const wire::AgentReply& message,
-                    int fd) {
+bool Server::answer(const std::weak_ptr<Connection>& weak, std::uint64_t wait,
+                    const wire::AgentReply& message, int fd) {
   const Shared connection = weak.lock();
   if (!connection || !connection->waiting || connection->waiting->number != wait) return false;
   if (!connections_.contains(connection->id)) return false;
@@ -218,7 +220,8 @@ void Server::tick() {
       continue;
     }
     const auto limit = to_duration(connection->greeted ? config.idle : config.first_message);
-    if (now - connection->last_message >= limit && context_.fleet.table().leases_of(id) == 0) silent.push_back(id);
+    if (now - connection->last_message >= limit && context_.fleet.table().leases_of(id) == 0)
+      silent.push_back(id);
   }
   counters_.timed_out += silent.size();
   for (const ConnectionId id : silent) drop(id, "it was silent too long");

@@ -83,7 +83,8 @@ class Server {
   [[nodiscard]] core::Status adopt_process(const Shared& connection, format::UniqueFd fd);
   void acquire(const Shared& connection, const wire::Acquire& request);
   void acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts);
-  void grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts, const Permit& permit);
+  void grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts,
+             const Permit& permit);
   void release(const Shared& connection, const wire::Release& request);
   void quiesce(const Shared& connection, const wire::Quiesce& request);
   void resume(const Shared& connection);

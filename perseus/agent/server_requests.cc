@@ -96,7 +96,8 @@ core::Status Server::adopt_process(const Shared& connection, format::UniqueFd fd
 
 PeerFacts Server::facts_of(const Connection& connection) const {
   PeerFacts facts{.pid = connection.peer.pid, .uid = connection.peer.uid};
-  if (const auto in_ours = context_.processes.in_our_pid_namespace(facts.pid)) facts.in_our_pid_namespace = *in_ours;
+  if (const auto in_ours = context_.processes.in_our_pid_namespace(facts.pid))
+    facts.in_our_pid_namespace = *in_ours;
   if (auto cgroup = context_.processes.cgroup(facts.pid)) facts.cgroup = *std::move(cgroup);
   // The number may have gone to another process while its files were read; the pidfd tells.
   if (connection.process && connection.process->is_alive()) return facts;
@@ -104,7 +105,8 @@ PeerFacts Server::facts_of(const Connection& connection) const {
 }
 
 AuditEntry Server::entry(AuditEvent event, const Connection& connection) const {
-  return {.event = event, .uid = connection.peer.uid, .pid = connection.peer.pid, .client = connection.client};
+  return {
+      .event = event, .uid = connection.peer.uid, .pid = connection.peer.pid, .client = connection.client};
 }
 
 void Server::acquire(const Shared& connection, const wire::Acquire& request) {
@@ -115,16 +117,18 @@ void Server::acquire(const Shared& connection, const wire::Acquire& request) {
                                            "a lease needs the client's own pidfd, sent with hello"));
   }
   const PeerFacts facts = facts_of(*connection);
-  LeaseAsk ask{.connection = connection->id,
-               .owner = {.pid = facts.pid, .uid = facts.uid, .job = request.job, .client = connection->client},
-               .time_to_live = request.time_to_live};
+  LeaseAsk ask{
+      .connection = connection->id,
+      .owner = {.pid = facts.pid, .uid = facts.uid, .job = request.job, .client = connection->client},
+      .time_to_live = request.time_to_live};
   const gpu::Identity& identity = context_.fleet.identity(*gpu);
   const auto permit = authority_->by_rule(facts, identity, wall_now());
   if (permit) return grant(connection, *gpu, std::move(ask), facts, *permit);
   acquire_by_process(connection, *gpu, std::move(ask), facts);
 }
 
-void Server::acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts) {
+void Server::acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk ask,
+                                const PeerFacts& facts) {
   const std::uint64_t number =
       wait(*connection, to_duration(context_.fleet.config().degraded_after),
            "the driver has not told which processes use the GPU, and nothing else gives a right to it");
@@ -132,7 +136,8 @@ void Server::acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk
   context_.fleet.ask_processes(gpu, [this, weak, number, gpu, ask = std::move(ask),
                                      facts](const core::Result<std::vector<pid_t>>& pids) {
     const Shared alive = weak.lock();
-    if (!alive || !alive->waiting || alive->waiting->number != number || !connections_.contains(alive->id)) return;
+    if (!alive || !alive->waiting || alive->waiting->number != number || !connections_.contains(alive->id))
+      return;
     std::vector<Authority::GpuProcess> processes;
     for (const pid_t pid : pids ? *pids : std::vector<pid_t>{}) {
       if (auto cgroup = context_.processes.cgroup(pid)) processes.push_back({pid, *std::move(cgroup)});
@@ -159,7 +164,8 @@ void Server::acquire_by_process(const Shared& connection, GpuIndex gpu, LeaseAsk
 void Server::grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const PeerFacts& facts,
                    const Permit& permit) {
   const auto limit = to_duration(context_.fleet.config().degraded_after);
-  const std::uint64_t number = wait(*connection, limit, "the GPU's thread waits for its driver; try again later");
+  const std::uint64_t number =
+      wait(*connection, limit, "the GPU's thread waits for its driver; try again later");
   const auto time_to_live = ask.time_to_live;
   const std::string job = ask.owner.job;
   const std::weak_ptr<Connection> weak = connection;
@@ -184,10 +190,12 @@ void Server::grant(const Shared& connection, GpuIndex gpu, LeaseAsk ask, const P
         audit.lease = granted->lease;
         context_.audit.write(audit);
         if (by_grant) {
-          std::erase_if(by_grant_, [this](const auto& one) { return !context_.fleet.table().find(one.first); });
+          std::erase_if(by_grant_,
+                        [this](const auto& one) { return !context_.fleet.table().find(one.first); });
           by_grant_[granted->lease] = {facts, gpu};
         }
-        const wire::Acquired acquired{granted->lease, granted->gpu, granted->baseline, granted->clocks, time_to_live};
+        const wire::Acquired acquired{granted->lease, granted->gpu, granted->baseline, granted->clocks,
+                                      time_to_live};
         if (answer(weak, number, acquired, granted->mailbox)) return;
         // Nobody waits for it any more.
         context_.fleet.revoke(granted->lease, "it came too late for the client");
@@ -207,10 +215,11 @@ void Server::release(const Shared& connection, const wire::Release& request) {
 core::Status Server::check_administrator(const Shared& connection) const {
   const PeerFacts facts = facts_of(*connection);
   if (connection->process && authority_->is_administrator(facts)) return {};
-  return core::fail(ErrorCode::kPermission,
-                    fmt::format("uid {} (pid {}) is no administrator of this agent: that is its own user, outside of "
-                                "containers",
-                                facts.uid, facts.pid));
+  return core::fail(
+      ErrorCode::kPermission,
+      fmt::format("uid {} (pid {}) is no administrator of this agent: that is its own user, outside of "
+                  "containers",
+                  facts.uid, facts.pid));
 }
 
 void Server::quiesce(const Shared& connection, const wire::Quiesce& request) {
@@ -222,8 +231,9 @@ void Server::quiesce(const Shared& connection, const wire::Quiesce& request) {
   }
   context_.audit.write(audit);
   // Restores and closing take a driver call each.
-  const std::uint64_t number = wait(*connection, 2 * to_duration(context_.fleet.config().degraded_after),
-                                    "a driver call has not returned yet; the agent lets go as soon as it does");
+  const std::uint64_t number =
+      wait(*connection, 2 * to_duration(context_.fleet.config().degraded_after),
+           "a driver call has not returned yet; the agent lets go as soon as it does");
   const std::weak_ptr<Connection> weak = connection;
   context_.fleet.quiesce(request.resume_after, [this, weak, number](core::Status status) {
     answer(weak, number, status ? wire::AgentReply(wire::Ok{}) : refusal(status.error()));

@@ -37,8 +37,9 @@ core::Result<format::UniqueFd> connect_to(std::string_view path) {
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): how the socket interface is made
   if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
-    return core::fail(core::ErrorCode::kIo, fmt::format("cannot reach the service manager at {}: {}",
-                                                        format::quoted(path), std::generic_category().message(errno)));
+    return core::fail(core::ErrorCode::kIo,
+                      fmt::format("cannot reach the service manager at {}: {}", format::quoted(path),
+                                  std::generic_category().message(errno)));
   }
   return socket;
 }

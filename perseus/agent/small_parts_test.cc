@@ -152,20 +152,21 @@ TEST(TrustedFile, links_folders_pipes_and_foreign_files_are_refused) {
 
 TEST(AuditLog, a_line_is_json_with_what_is_known) {
   const auto at = std::chrono::system_clock::time_point(milliseconds{1'798'740'000'007});
-  EXPECT_EQ(audit_line({.event = AuditEvent::kAcquire,
-                        .index = 0,
-                        .gpu = "GPU-a",
-                        .lease = 7,
-                        .uid = 1000,
-                        .pid = 71,
-                        .cgroup = "/job \"7\"",
-                        .client = "rank 3",
-                        .job = "gpt3",
-                        .result = "busy",
-                        .detail = "leased"},
-                       at),
-            R"({"time":"2026-12-31T18:00:00.007Z","event":"acquire","gpu":"GPU-a","index":0,"lease":7,"uid":1000,)"
-            R"("pid":71,"cgroup":"/job \"7\"","client":"rank 3","job":"gpt3","result":"busy","detail":"leased"})");
+  EXPECT_EQ(
+      audit_line({.event = AuditEvent::kAcquire,
+                  .index = 0,
+                  .gpu = "GPU-a",
+                  .lease = 7,
+                  .uid = 1000,
+                  .pid = 71,
+                  .cgroup = "/job \"7\"",
+                  .client = "rank 3",
+                  .job = "gpt3",
+                  .result = "busy",
+                  .detail = "leased"},
+                 at),
+      R"({"time":"2026-12-31T18:00:00.007Z","event":"acquire","gpu":"GPU-a","index":0,"lease":7,"uid":1000,)"
+      R"("pid":71,"cgroup":"/job \"7\"","client":"rank 3","job":"gpt3","result":"busy","detail":"leased"})");
   EXPECT_EQ(audit_line({.event = AuditEvent::kDriver}, at),
             R"({"time":"2026-12-31T18:00:00.007Z","event":"driver","result":"ok"})");
 }
@@ -200,7 +201,8 @@ TEST(AuditLog, what_cannot_be_written_is_counted) {
 /// A service manager's end.
 class Manager {
  public:
-  explicit Manager(const std::string& path) : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+  explicit Manager(const std::string& path)
+      : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, path.data(), path.size());

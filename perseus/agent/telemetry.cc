@@ -17,7 +17,8 @@ void Telemetry::add_energy(const Reading& reading) {
   if (!energy_) energy_ = core::Joules(0);
   if (last_energy_) {
     const core::Joules delta = reading.energy->total - last_energy_->total;
-    const bool same = reading.energy->epoch == last_energy_->epoch && reading.energy->source == last_energy_->source;
+    const bool same =
+        reading.energy->epoch == last_energy_->epoch && reading.energy->source == last_energy_->source;
     if (same && delta >= core::Joules(0)) {
       *energy_ += delta;
     } else {

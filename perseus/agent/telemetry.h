@@ -32,8 +32,9 @@ struct Reading {
 
 /// The clock-event reasons by name, in the order of their bits.
 inline constexpr std::array<std::string_view, 9> kReasonNames = {
-    "idle",          "application_clocks", "power_cap",        "hardware_slowdown", "sync_boost",
-    "software_thermal", "hardware_thermal",   "power_brake", "display"};
+    "idle",       "application_clocks", "power_cap",        "hardware_slowdown",
+    "sync_boost", "software_thermal",   "hardware_thermal", "power_brake",
+    "display"};
 
 /// Adds readings up. Pure; belongs to one thread.
 class Telemetry {
@@ -49,7 +50,9 @@ class Telemetry {
   [[nodiscard]] std::uint64_t dropped_energy_deltas() const { return dropped_; }
   /// Time for which each reason held, in the order of kReasonNames: a reading stands for the time since the
   /// one before it. Single readings are noise (RELIABILITY.md 6); shares of time are what counts.
-  [[nodiscard]] const std::array<core::Seconds, kReasonNames.size()>& reason_time() const { return reason_time_; }
+  [[nodiscard]] const std::array<core::Seconds, kReasonNames.size()>& reason_time() const {
+    return reason_time_;
+  }
   /// Time that all readings stand for.
   [[nodiscard]] core::Seconds observed() const { return observed_; }
   [[nodiscard]] core::Seconds driver_time() const { return driver_time_; }

@@ -36,7 +36,8 @@ TEST(Telemetry, a_restart_of_the_counter_is_dropped_and_never_negative) {
   EXPECT_EQ(telemetry.dropped_energy_deltas(), 1U);
   telemetry.add(reading_at(3, EnergyReading{Joules{13}, EnergySource::kCounter, 1}, 0));
   EXPECT_EQ(telemetry.energy(), Joules{10});
-  telemetry.add(reading_at(4, EnergyReading{Joules{5}, EnergySource::kCounter, 1}, 0));  // unnoticed by the backend
+  telemetry.add(
+      reading_at(4, EnergyReading{Joules{5}, EnergySource::kCounter, 1}, 0));  // unnoticed by the backend
   EXPECT_EQ(telemetry.energy(), Joules{10});
   EXPECT_EQ(telemetry.dropped_energy_deltas(), 2U);
 }

@@ -20,14 +20,16 @@ using core::ErrorCode;
 core::Status check_owner(const struct stat& file, const std::string& path) {
   if (!S_ISREG(file.st_mode)) return core::fail(ErrorCode::kInvalidInput, "it is no regular file", {path});
   if (file.st_uid != 0 && file.st_uid != ::geteuid()) {
-    return core::fail(ErrorCode::kPermission,
-                      fmt::format("it belongs to uid {}; it must belong to root or to the agent's own user", file.st_uid),
-                      {path});
+    return core::fail(
+        ErrorCode::kPermission,
+        fmt::format("it belongs to uid {}; it must belong to root or to the agent's own user", file.st_uid),
+        {path});
   }
   if ((file.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return core::fail(ErrorCode::kPermission,
-                      fmt::format("others may write to it (mode {:04o}); run chmod go-w on it", file.st_mode & 07777U),
-                      {path});
+    return core::fail(
+        ErrorCode::kPermission,
+        fmt::format("others may write to it (mode {:04o}); run chmod go-w on it", file.st_mode & 07777U),
+        {path});
   }
   return {};
 }
@@ -47,8 +49,8 @@ core::Result<std::string> read_trusted_file(const std::string& path, std::size_t
   }
   struct stat file_status{};
   if (::fstat(file.get(), &file_status) != 0) {
-    return core::fail(ErrorCode::kIo, fmt::format("cannot look at it: {}", std::generic_category().message(errno)),
-                      {path});
+    return core::fail(ErrorCode::kIo,
+                      fmt::format("cannot look at it: {}", std::generic_category().message(errno)), {path});
   }
   PERSEUS_RETURN_IF_ERROR(check_owner(file_status, path));
   // By way of the open file, not of its name.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `perseus agent ARGUMENTS...`: the agent is an executable of its own, since it runs as root and links little;
-// this command becomes it.
+// `perseus agent ARGUMENTS...`: the agent is an executable of its own, since it runs as root and links
+// little; this command becomes it.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -38,7 +38,8 @@ class AgentCommand final : public Command {
     io.progress_done();
     ::execv(program.c_str(), argv.data());
     return core::fail(core::ErrorCode::kIo,
-                      fmt::format("cannot be started: {}", std::generic_category().message(errno)), {program});
+                      fmt::format("cannot be started: {}", std::generic_category().message(errno)),
+                      {program});
   }
 
  private:

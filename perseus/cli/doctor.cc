@@ -37,7 +37,8 @@ bool exists(const fs::path& path) {
 /// Why a backend does not open, as advice.
 std::string driver_advice(const core::Error& error) {
   if (error.code() == ErrorCode::kNotFound) {
-    return "install the GPU's driver, or name its library with --library; without GPUs, try perseus sim create";
+    return "install the GPU's driver, or name its library with --library; without GPUs, try perseus sim "
+           "create";
   }
   if (error.code() == ErrorCode::kPermission) return "run perseus doctor as root";
   return "see dmesg; load the driver (modprobe nvidia) and run perseus doctor again";
@@ -52,25 +53,31 @@ Finding examine_device(gpu::Device& device) {
             "see dmesg for what the driver says of this GPU"};
   }
   if (!control->possible) {
-    return {what, Health::kProblem, fmt::format("{}: clocks cannot be set: {}", identity.name, control->reason),
-            "readings work all the same; clocks need bare metal or a passed-through GPU, MIG off (nvidia-smi -mig 0), "
+    return {what, Health::kProblem,
+            fmt::format("{}: clocks cannot be set: {}", identity.name, control->reason),
+            "readings work all the same; clocks need bare metal or a passed-through GPU, MIG off (nvidia-smi "
+            "-mig 0), "
             "and root or the agent"};
   }
   const auto clocks = device.supported_clocks();
-  if (!clocks) return {what, Health::kProblem, fmt::format("{}: {}", identity.name, clocks.error().message()), "see dmesg"};
+  if (!clocks)
+    return {what, Health::kProblem, fmt::format("{}: {}", identity.name, clocks.error().message()),
+            "see dmesg"};
   return {what, Health::kOk,
-          fmt::format("{}: {} clocks from {} to {} MHz", identity.name, clocks->size(), clocks->front().value(),
-                      clocks->back().value()),
+          fmt::format("{}: {} clocks from {} to {} MHz", identity.name, clocks->size(),
+                      clocks->front().value(), clocks->back().value()),
           ""};
 }
 
 Finding examine_persistence(const gpu::Backend& backend, const DoctorOptions& options) {
   const std::string what = "persistence";
   if (backend.name() != "nvml") return {what, Health::kOk, "not a matter of this driver", ""};
-  if (exists(options.root + "/var/run/nvidia-persistenced") || exists(options.root + "/run/nvidia-persistenced")) {
+  if (exists(options.root + "/var/run/nvidia-persistenced") ||
+      exists(options.root + "/run/nvidia-persistenced")) {
     return {what, Health::kOk, "nvidia-persistenced runs", ""};
   }
-  return {what, Health::kNotice, "nvidia-persistenced does not run; without it the driver may be unloaded while nobody uses it",
+  return {what, Health::kNotice,
+          "nvidia-persistenced does not run; without it the driver may be unloaded while nobody uses it",
           "systemctl enable --now nvidia-persistenced"};
 }
 
@@ -86,11 +93,13 @@ Finding examine_group() {
 }
 
 Finding socket_finding(const DoctorOptions& options, const core::Error& error) {
-  std::string repair = "systemctl enable --now perseus-agent, or start perseus-agent as root; its log says why it ended";
+  std::string repair =
+      "systemctl enable --now perseus-agent, or start perseus-agent as root; its log says why it ended";
   if (error.code() == ErrorCode::kPermission) {
     repair = "add your user to the socket's group (usermod -aG perseus USER) and log in again";
   }
-  return {"socket", Health::kProblem, fmt::format("no agent answers at {}: {}", options.socket, error.message()), repair};
+  return {"socket", Health::kProblem,
+          fmt::format("no agent answers at {}: {}", options.socket, error.message()), repair};
 }
 
 void add_status(std::vector<Finding>& findings, const wire::AgentStatus& status) {
@@ -102,7 +111,8 @@ void add_status(std::vector<Finding>& findings, const wire::AgentStatus& status)
                         "install the same release of both, then systemctl restart perseus-agent"});
   }
   if (status.quiesced) {
-    findings.push_back({"agent_quiesced", Health::kNotice, "the agent has let go of all GPUs", "perseus agent resume"});
+    findings.push_back(
+        {"agent_quiesced", Health::kNotice, "the agent has let go of all GPUs", "perseus agent resume"});
   }
   for (const wire::GpuStatus& gpu : status.gpus) {
     if (gpu.state == "free" || gpu.state == "leased" || gpu.state == "quiesced") continue;
@@ -122,13 +132,15 @@ Finding examine_state_dir(const DoctorOptions& options) {
   }
   if ((status.st_mode & 07777U) != 0700U) {
     return {"state_dir", Health::kProblem,
-            fmt::format("{} has mode {:04o}; the agent refuses to use it", options.state_dir, status.st_mode & 07777U),
+            fmt::format("{} has mode {:04o}; the agent refuses to use it", options.state_dir,
+                        status.st_mode & 07777U),
             fmt::format("chmod 0700 {}", options.state_dir)};
   }
   struct statfs system{};
   const bool in_memory = ::statfs(path.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC;
   if (in_memory) return {"state_dir", Health::kOk, fmt::format("{} lies in memory", options.state_dir), ""};
-  return {"state_dir", Health::kNotice, fmt::format("{} lies on a disk: taking a lease waits for it", options.state_dir),
+  return {"state_dir", Health::kNotice,
+          fmt::format("{} lies on a disk: taking a lease waits for it", options.state_dir),
           "use a folder below /run"};
 }
 
@@ -202,28 +214,31 @@ std::vector<Finding> examine_kernel(const DoctorOptions& options) {
   if (exists(options.root + "/sys/fs/cgroup/cgroup.controllers")) {
     findings.push_back({"cgroup_v2", Health::kOk, "cgroup v2 is mounted", ""});
   } else {
-    findings.push_back({"cgroup_v2", Health::kNotice,
-                        "cgroup v2 is not mounted: jobs in containers get clocks by no rule but a grant to a user",
-                        "boot with systemd.unified_cgroup_hierarchy=1"});
+    findings.push_back(
+        {"cgroup_v2", Health::kNotice,
+         "cgroup v2 is not mounted: jobs in containers get clocks by no rule but a grant to a user",
+         "boot with systemd.unified_cgroup_hierarchy=1"});
   }
   return findings;
 }
 
 std::vector<Finding> examine_service(const DoctorOptions& options) {
   const std::string advice =
-      "where no service manager restarts the agent, start it from a supervisor that runs `perseus agent --restore` "
+      "where no service manager restarts the agent, start it from a supervisor that runs `perseus agent "
+      "--restore` "
       "after it, or use direct mode (perseus lease --direct)";
   if (!exists(options.root + "/run/systemd/system")) {
     return {{"supervisor", Health::kNotice,
              "systemd does not run here: nobody restores clocks within 3 s if the agent is killed", advice}};
   }
-  for (const char* folder : {"/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
-                             "/lib/systemd/system"}) {
+  for (const char* folder : {"/etc/systemd/system", "/usr/local/lib/systemd/system",
+                             "/usr/lib/systemd/system", "/lib/systemd/system"}) {
     const std::string unit = fmt::format("{}{}/perseus-agent.service", options.root, folder);
     if (exists(unit)) return {{"supervisor", Health::kOk, fmt::format("systemd has {}", unit), ""}};
   }
   return {{"supervisor", Health::kNotice, "systemd runs, but has no perseus-agent.service",
-           "cmake --install installs the unit; then systemctl daemon-reload and systemctl enable --now perseus-agent"}};
+           "cmake --install installs the unit; then systemctl daemon-reload and systemctl enable --now "
+           "perseus-agent"}};
 }
 
 std::vector<Finding> examine_neighbours(const DoctorOptions& options) {
@@ -249,7 +264,8 @@ std::vector<Finding> examine_neighbours(const DoctorOptions& options) {
                         fmt::format("{} runs (pid {})", name, entry.path().filename().string()),
                         std::string(known->repair)});
   }
-  if (findings.empty()) findings.push_back({"neighbour", Health::kOk, "no other program that sets clocks was seen", ""});
+  if (findings.empty())
+    findings.push_back({"neighbour", Health::kOk, "no other program that sets clocks was seen", ""});
   return findings;
 }
 

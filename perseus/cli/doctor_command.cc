@@ -26,7 +26,8 @@ void print_json(const std::vector<Finding>& findings, bool ok, std::ostream& out
   std::string text = fmt::format("{{\"ok\":{},\"checks\":[", ok);
   for (const Finding& finding : findings) {
     if (&finding != findings.data()) text += ',';
-    text += fmt::format("{{\"name\":\"{}\",\"health\":\"{}\",\"found\":", finding.what, health_name(finding.health));
+    text += fmt::format("{{\"name\":\"{}\",\"health\":\"{}\",\"found\":", finding.what,
+                        health_name(finding.health));
     format::append_json_string(text, finding.found);
     text += ",\"repair\":";
     format::append_json_string(text, finding.repair);
@@ -38,11 +39,15 @@ void print_json(const std::vector<Finding>& findings, bool ok, std::ostream& out
 class DoctorCommand final : public Command {
  public:
   CLI::App* declare(CLI::App& app) override {
-    CLI::App* command = app.add_subcommand("doctor", "What this node lacks for the agent, and how to repair it");
-    command->add_option("--backend", backend_, "nvml, amd, sim, command or auto (default auto)")->type_name("NAME");
+    CLI::App* command =
+        app.add_subcommand("doctor", "What this node lacks for the agent, and how to repair it");
+    command->add_option("--backend", backend_, "nvml, amd, sim, command or auto (default auto)")
+        ->type_name("NAME");
     command->add_option("--library", options_.backend.library, "Another path of the vendor's library")
         ->type_name("FILE");
-    command->add_option("--socket", options_.socket, "The agent's socket")->type_name("PATH")->capture_default_str();
+    command->add_option("--socket", options_.socket, "The agent's socket")
+        ->type_name("PATH")
+        ->capture_default_str();
     command->add_option("--state-dir", options_.state_dir, "The agent's journal")
         ->type_name("DIR")
         ->capture_default_str();

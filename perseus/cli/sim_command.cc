@@ -204,9 +204,8 @@ class FaultPart final : public Part {
     command->add_flag("--clear", clear_, "Clear the named fault, or all faults of the GPU");
     std::string footer = "Faults:\n";
     for (const simgpu::FaultInfo& row : simgpu::fault_table()) {
-      const std::string name =
-          std::string(row.name) + (row.value.empty() ? "" : "=" + std::string(row.value));
-      footer += fmt::format("  {:<18} {}\n", name, row.meaning);
+      const std::string name = std::string(row.name) + std::string(row.value);
+      footer += fmt::format("  {:<19} {}\n", name, row.meaning);
     }
     command->footer(
         footer +

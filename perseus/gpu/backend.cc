@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "perseus/gpu/amd_backend.h"
 #include "perseus/gpu/nvml_backend.h"
 
 namespace perseus::gpu {
@@ -20,6 +21,21 @@ constexpr std::array<std::pair<BackendKind, std::string_view>, 5> kNames = {{
     {BackendKind::kSim, "sim"},
     {BackendKind::kCommand, "command"},
 }};
+
+std::string library_or(const std::string& named, std::string_view usual) {
+  return named.empty() ? std::string(usual) : named;
+}
+
+core::Result<std::unique_ptr<Backend>> open_first() {
+  auto nvml = NvmlBackend::open(std::string(NvmlBackend::kLibrary), false);
+  if (nvml) return nvml;
+  auto amd = AmdBackend::open(std::string(AmdBackend::kLibrary), {});
+  if (amd) return amd;
+  // A driver that is there but does not start says more than one that is not there.
+  const bool amd_tells_more = nvml.error().code() == core::ErrorCode::kNotFound;
+  return core::fail(amd_tells_more ? amd.error().code() : nvml.error().code(),
+                    fmt::format("no GPU: nvml: {}; amd: {}", nvml.error().text(), amd.error().text()));
+}
 
 core::Result<std::unique_ptr<Backend>> open_simulated(const BackendOptions& options) {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment while Perseus runs
@@ -41,10 +57,11 @@ core::Result<std::unique_ptr<Backend>> open_backend(const BackendOptions& option
     case BackendKind::kSim:
       return open_simulated(options);
     case BackendKind::kNvml:
-    case BackendKind::kAuto:
-      return NvmlBackend::open(options.library.empty() ? std::string(NvmlBackend::kLibrary) : options.library,
-                               false);
+      return NvmlBackend::open(library_or(options.library, NvmlBackend::kLibrary), false);
     case BackendKind::kAmd:
+      return AmdBackend::open(library_or(options.library, AmdBackend::kLibrary), {});
+    case BackendKind::kAuto:
+      return open_first();
     case BackendKind::kCommand:
       break;
   }

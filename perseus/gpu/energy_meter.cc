@@ -4,15 +4,6 @@
 #include <chrono>
 
 namespace perseus::gpu {
-namespace {
-
-core::Seconds now() {
-  return core::Seconds(
-      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
-
-}  // namespace
-
 EnergyReading EnergyEpochs::note(EnergyReading reading) {
   if (last_ &&
       (reading.total < last_->total || reading.source != last_->source || reading.epoch != last_->epoch)) {
@@ -52,7 +43,7 @@ core::Result<EnergyReading> PowerMeter::read() {
 core::Result<EnergyReading> PowerMeter::sample() {
   const std::lock_guard lock(sampling_);
   PERSEUS_ASSIGN_OR_RETURN(const core::Watts power, read_power_());
-  return integrator_.sample(now(), power);
+  return integrator_.sample(time_.now(), power);
 }
 
 void PowerMeter::run() {

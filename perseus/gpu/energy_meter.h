@@ -18,6 +18,7 @@
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
 #include "perseus/gpu/device.h"
+#include "perseus/gpu/time_source.h"
 
 namespace perseus::gpu {
 
@@ -62,8 +63,9 @@ class PowerMeter {
   /// docs/gpus.md), so that no update is missed.
   static constexpr core::Seconds kPeriod{0.01};
 
-  /// `read` gives the power now; it is called by the thread and by read().
-  explicit PowerMeter(std::function<core::Result<core::Watts>()> read) : read_power_(std::move(read)) {}
+  /// `read` gives the power now; it is called by the thread and by read(). `time` outlives the meter.
+  PowerMeter(std::function<core::Result<core::Watts>()> read, TimeSource& time)
+      : read_power_(std::move(read)), time_(time) {}
   PowerMeter(const PowerMeter&) = delete;
   PowerMeter& operator=(const PowerMeter&) = delete;
   /// Waits for a sample in progress.
@@ -77,6 +79,7 @@ class PowerMeter {
   void run();
 
   std::function<core::Result<core::Watts>()> read_power_;
+  TimeSource& time_;
   std::mutex sampling_;  // reading the power and adding it, in one order
   PowerIntegrator integrator_;
   std::mutex stopping_;

@@ -21,9 +21,10 @@ constexpr std::string_view kClosed = "the driver's library is closed (quiesced);
 
 }  // namespace
 
-core::Result<std::unique_ptr<Backend>> NvmlBackend::open(std::string path, bool simulated) {
+core::Result<std::unique_ptr<Backend>> NvmlBackend::open(std::string path, bool simulated, TimeSource& time) {
   std::unique_ptr<NvmlBackend> backend(new NvmlBackend(std::move(path)));
   backend->host_.needs_privilege = !simulated;
+  backend->host_.time = &time;
   const std::lock_guard lock(backend->host_.gate);
   PERSEUS_RETURN_IF_ERROR(backend->load());
   if (backend->devices_.empty()) {

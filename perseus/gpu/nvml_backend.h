@@ -22,7 +22,9 @@ class NvmlBackend final : public Backend {
   static constexpr std::string_view kLibrary = "libnvidia-ml.so.1";
 
   /// `simulated`: the library at `path` is a simulated driver, which asks for no privilege.
-  [[nodiscard]] static core::Result<std::unique_ptr<Backend>> open(std::string path, bool simulated);
+  /// `time` is that of integrated power.
+  [[nodiscard]] static core::Result<std::unique_ptr<Backend>> open(std::string path, bool simulated,
+                                                                   TimeSource& time = steady_time());
   ~NvmlBackend() override;
   NvmlBackend(const NvmlBackend&) = delete;
   NvmlBackend& operator=(const NvmlBackend&) = delete;

@@ -16,6 +16,7 @@
 #include "perseus/gpu/device.h"
 #include "perseus/gpu/energy_meter.h"
 #include "perseus/gpu/nvml_library.h"
+#include "perseus/gpu/time_source.h"
 
 namespace perseus::gpu {
 
@@ -26,6 +27,7 @@ struct NvmlHost {
   std::shared_mutex gate;
   std::unique_ptr<NvmlLibrary> library;       ///< none while closed
   std::string closed_because = "not opened";  ///< why there is none
+  TimeSource* time = &steady_time();          ///< of integrated power; injected by tests
   bool needs_privilege = true;                ///< false for a simulated driver, which asks for no capability
 };
 
@@ -98,7 +100,7 @@ class NvmlDevice final : public Device {
   std::shared_ptr<const Clocks> clocks_;  // asked for once per opening
   std::mutex energy_mutex_;               // taking a reading and noting it, in one order
   EnergyEpochs epochs_;
-  PowerMeter meter_{[this] { return any_power(); }};
+  PowerMeter meter_{[this] { return any_power(); }, *host_.time};
 };
 
 }  // namespace perseus::gpu

@@ -28,6 +28,11 @@ class DeviceAccess {
   [[nodiscard]] Works works() const { return Works(lock_->works); }
   [[nodiscard]] DeviceShared& shared() const { return *lock_; }
 
+  /// The moment (simulated) at which this change happens: after the lock was taken, so that moments follow
+  /// one another as changes do. Set by who knows the node's clock.
+  [[nodiscard]] std::int64_t now_ns() const { return now_ns_; }
+  void set_now(std::int64_t now_ns) { now_ns_ = now_ns; }
+
   /// The state takes effect for everybody, and who waits for a change wakes up.
   void commit();
   /// The same without waking anybody: nothing that they wait for has changed.
@@ -41,6 +46,7 @@ class DeviceAccess {
 
   std::unique_ptr<DeviceShared, Unlock> lock_;
   std::unique_ptr<DeviceState> state_;
+  std::int64_t now_ns_ = 0;
 };
 
 /// Sleeps until `device`'s event count is no longer `seen`, at most `limit_ns` real nanoseconds; may wake

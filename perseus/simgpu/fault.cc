@@ -14,20 +14,20 @@ constexpr std::array<FaultInfo, kFaultKinds> kTable = {{
     {FaultKind::kLost, "lost", "",
      "The GPU fell off the bus: every call says so and work stops. Cleared: it was reset (no lock, counter "
      "from 0)."},
-    {FaultKind::kPermission, "permission", "users",
+    {FaultKind::kPermission, "permission", "[=users]",
      "Setting calls are refused to everybody, with `=users` to all but root."},
-    {FaultKind::kSlow, "slow", "SECONDS", "Every call takes SECONDS more."},
-    {FaultKind::kHang, "hang", "all",
+    {FaultKind::kSlow, "slow", "=SECONDS", "Every call takes SECONDS more."},
+    {FaultKind::kHang, "hang", "[=all]",
      "Setting calls, with `=all` every call, return only when this is cleared."},
     {FaultKind::kStuck, "stuck", "", "Setting calls succeed and the clock stays what it is."},
-    {FaultKind::kThrottle, "throttle", "MHZ",
+    {FaultKind::kThrottle, "throttle", "[=MHZ]",
      "The hardware is too hot and holds the clock to MHZ (default: half the top clock)."},
-    {FaultKind::kPowerCap, "power_cap", "WATTS",
+    {FaultKind::kPowerCap, "power_cap", "=WATTS",
      "A limit of WATTS from outside; it shows in the enforced limit."},
     {FaultKind::kMig, "mig", "", "MIG mode is on: clocks cannot be set and utilisation cannot be read."},
     {FaultKind::kVgpu, "vgpu", "", "A virtual GPU: clocks cannot be set."},
     {FaultKind::kNoEnergyCounter, "no_energy_counter", "", "The energy counter is not supported."},
-    {FaultKind::kReload, "reload", "SECONDS",
+    {FaultKind::kReload, "reload", "[=SECONDS]",
      "The driver is unloaded and is back after SECONDS (default 0), on the whole machine: callers must start "
      "NVML anew, "
      "locks are gone, energy counters start from 0."},
@@ -107,7 +107,7 @@ core::Result<Fault> parse_fault(std::string_view text) {
   if (equals == std::string_view::npos) {
     if (range.required) {
       return core::fail(core::ErrorCode::kInvalidInput,
-                        fmt::format("fault {0} needs a value: {0}={1}", row->name, row->value));
+                        fmt::format("fault {0} needs a value: {0}{1}", row->name, row->value));
     }
     return Fault{row->kind, 0};
   }

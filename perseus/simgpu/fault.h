@@ -39,7 +39,7 @@ inline constexpr std::size_t kLastingFaults = 10;
 struct FaultInfo {
   FaultKind kind = FaultKind::kLost;
   std::string_view name;     ///< as in `perseus sim fault --gpu I NAME`
-  std::string_view value;    ///< what may follow "=", or empty
+  std::string_view value;    ///< what may or must follow the name, e.g. "[=MHZ]", or empty
   std::string_view meaning;  ///< one sentence
 };
 

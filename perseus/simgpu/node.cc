@@ -19,6 +19,8 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kCheckNs = 20'000'000;  // how often dead processes are looked for. Assumed
 constexpr std::int64_t kNapNs = 100'000'000;   // no sleep is longer: the node may have been destroyed
 
+constexpr double kEndOfTimeNs = 9e18;
+
 /// A ring's difference over the last window that has ended.
 double window_sum(const DeviceState& state, const std::array<double, kTickSlots>& ring) {
   const std::int64_t first = std::max<std::int64_t>(0, state.tick - kWindowTicks);
@@ -95,7 +97,8 @@ std::int64_t Node::Impl::now_ns() const {
   if (node.manual_time != 0) return node.manual_ns.load(std::memory_order_acquire);
   const std::int64_t real = real_now_ns() - node.origin_ns;
   if (node.time_scale == 1) return real;
-  return static_cast<std::int64_t>(static_cast<double>(real) * node.time_scale);
+  // A fast node's time ends after 285 years.
+  return static_cast<std::int64_t>(std::min(static_cast<double>(real) * node.time_scale, kEndOfTimeNs));
 }
 
 std::int64_t Node::Impl::real_ns(std::int64_t simulated_ns) const {
@@ -113,15 +116,16 @@ core::Result<DeviceAccess> Node::Impl::access(std::uint32_t gpu) const {
   PERSEUS_RETURN_IF_ERROR(check(gpu));
   PERSEUS_ASSIGN_OR_RETURN(DeviceAccess access, DeviceAccess::begin(file.device(gpu)));
   const std::int64_t before = access.state().base_ns;
-  advance(access.constants(), access.state(), access.works(), now_ns());
+  access.set_now(now_ns());
+  advance(access.constants(), access.state(), access.works(), access.now_ns());
   if (access.state().base_ns != before) access.commit_quietly();
   drop_dead(access, kCheckNs);
   return access;
 }
 
-void Node::Impl::settle(DeviceAccess& access, std::int64_t now_ns) {
+void Node::Impl::settle(DeviceAccess& access) {
   const Stretch stretch = stretch_of(access.constants(), access.state(), access.works());
-  move_base(access.constants(), access.state(), stretch, now_ns);
+  move_base(access.constants(), access.state(), stretch, access.now_ns());
 }
 
 void Node::Impl::drop_dead(DeviceAccess& access, std::int64_t age_ns) const {
@@ -140,7 +144,7 @@ void Node::Impl::drop_dead(DeviceAccess& access, std::int64_t age_ns) const {
   while (state.head != state.tail) {
     const WorkSlot& work = access.works()[state.head % kWorkSlots];
     if (lives(work.pid, work.start)) break;
-    settle(access, now_ns());
+    settle(access);
     end_work(access.constants(), state, access.works(), true);
     dropped = true;
   }
@@ -268,7 +272,7 @@ void Node::advance_time(core::Seconds by) {
 core::Result<Observation> Node::observe(std::uint32_t gpu) const {
   PERSEUS_ASSIGN_OR_RETURN(DeviceAccess access, impl_->access(gpu));
   // In the private copy only: looking changes nothing.
-  Impl::settle(access, impl_->now_ns());
+  Impl::settle(access);
   return observe_state(access.constants(), access.state(), access.works());
 }
 
@@ -283,7 +287,7 @@ core::Status Node::inject(std::uint32_t gpu, const Fault& fault) {
     node.generation.fetch_add(1, std::memory_order_acq_rel);
     for (std::uint32_t i = 0; i < node.gpu_count; ++i) {
       PERSEUS_ASSIGN_OR_RETURN(DeviceAccess access, impl_->access(i));
-      Impl::settle(access, impl_->now_ns());
+      Impl::settle(access);
       drop_queue(access);
       access.state().processes.fill({});
       reset_driver_state(access.constants(), access.state());
@@ -292,7 +296,7 @@ core::Status Node::inject(std::uint32_t gpu, const Fault& fault) {
     return {};
   }
   PERSEUS_ASSIGN_OR_RETURN(DeviceAccess access, impl_->access(gpu));
-  Impl::settle(access, impl_->now_ns());
+  Impl::settle(access);
   DeviceState& state = access.state();
   if (checked.kind == FaultKind::kCounterRestart) {
     state.counter_zero_j = state.counter_j = state.energy_j;
@@ -315,7 +319,7 @@ core::Status Node::clear_fault(std::uint32_t gpu, FaultKind kind) {
   PERSEUS_ASSIGN_OR_RETURN(DeviceAccess access, impl_->access(gpu));
   DeviceState& state = access.state();
   if (static_cast<std::size_t>(kind) >= kLastingFaults || !has_fault(state, kind)) return {};
-  Impl::settle(access, impl_->now_ns());
+  Impl::settle(access);
   state.fault_bits &= ~(1U << static_cast<unsigned>(kind));
   state.fault_values[static_cast<std::size_t>(kind)] = 0;
   if (kind == FaultKind::kLost) {

@@ -23,8 +23,9 @@ class Node::Impl {
   [[nodiscard]] bool loaded() const;
   /// Locks, and brings the copy through all events until now.
   [[nodiscard]] core::Result<DeviceAccess> access(std::uint32_t gpu) const;
-  /// Moves the base of the copy to now, for a change that happens now.
-  static void settle(DeviceAccess& access, std::int64_t now_ns);
+  /// Moves the base of the copy to the access's moment, for a change that happens then. All events before it
+  /// are past.
+  static void settle(DeviceAccess& access);
   /// Drops what dead processes have left, unless somebody looked within the last `age_ns` (real).
   void drop_dead(DeviceAccess& access, std::int64_t age_ns) const;
   /// Sleeps until simulated time `until_ns` or something changes on `gpu`, at most 100 ms.

@@ -92,7 +92,7 @@ Answer Node::Impl::set(std::uint32_t gpu, HistoryEntry entry, const Apply& apply
   if (gated != Answer::kOk && gated != Answer::kLost) return gated;
   auto access = this->access(gpu);
   if (!access) return Answer::kTimeout;
-  settle(*access, now_ns());
+  settle(*access);
   Answer answer = loaded() ? refusal(access->state(), entry.call) : Answer::kAbsent;
   if (answer == Answer::kOk) answer = apply(*access);
   if (answer == Answer::kOk && changes_clocks(entry.call))

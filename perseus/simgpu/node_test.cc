@@ -330,6 +330,22 @@ TEST_F(NodeTest, RunTakesScaledWallClockTime) {
   EXPECT_GE(node.now_ns(), done.end_ns);
 }
 
+TEST_F(NodeTest, SettingsThatComeWhileWorkEndsDoNotStretchIt) {
+  NodeSpec spec = test_node();
+  spec.manual_time = false;
+  spec.time_scale = 1e5;  // an instruction more between two looks at the clock is microseconds here
+  Node node = make(spec);
+  std::uint64_t last = 0;
+  for (int i = 0; i < 500; ++i) last = node.enqueue(0, {.duration = Seconds(0.05)}).value();
+  while (!node.poll(0, last)->has_value()) ASSERT_EQ(node.set_persistence(0, true), Answer::kOk);
+  for (std::uint64_t i = 0; i <= last; ++i) {
+    const Completion done = node.poll(0, i).value().value();
+    // Each setting cuts the work's stretch once more, and each cut may round up to a whole nanosecond.
+    ASSERT_NEAR(static_cast<double>(done.end_ns - done.begin_ns), 5e7, 2) << i;
+    ASSERT_NEAR(done.energy.value(), 12, 1e-6) << i;
+  }
+}
+
 TEST_F(NodeTest, WorkOutsideItsLimitsIsRefused) {
   Node node = make();
   EXPECT_EQ(node.enqueue(0, {.duration = Seconds(-1)}).error().message(),

@@ -73,7 +73,7 @@ core::Result<std::uint64_t> Node::enqueue(std::uint32_t gpu, const Work& work) {
     return core::fail(core::ErrorCode::kLimit,
                       fmt::format("{} computations wait on the simulated GPU", kMostWaiting));
   }
-  Impl::settle(access, impl_->now_ns());
+  Impl::settle(access);
   WorkSlot& slot = access.works()[state.tail % kWorkSlots];
   slot = WorkSlot{.seconds = work.duration.value(),
                   .memory_bound = work.memory_bound,

@@ -11,10 +11,13 @@ int main() {
   std::string page =
       "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
       "# Metrics of the node agent\n\n"
-      "Generated from `agent::metric_table()` (`perseus/agent/metrics.cc`) by `agent_metrics_doc`; a test compares the "
+      "Generated from `agent::metric_table()` (`perseus/agent/metrics.cc`) by `agent_metrics_doc`; a test "
+      "compares the "
       "two.\n"
-      "They stand in `metrics.prom` beside the agent's socket, in Prometheus' text format, renewed once a second.\n"
-      "What the driver does not tell is absent. All `perseus_gpu_` metrics have the labels `gpu` (index) and `uuid`.\n\n"
+      "They stand in `metrics.prom` beside the agent's socket, in Prometheus' text format, renewed once a "
+      "second.\n"
+      "What the driver does not tell is absent. All `perseus_gpu_` metrics have the labels `gpu` (index) and "
+      "`uuid`.\n\n"
       "| metric | type | further labels | meaning |\n|---|---|---|---|\n";
   for (const agent::MetricInfo& row : agent::metric_table()) {
     page.append("| `").append(row.name).append("` | ").append(row.type).append(" | ");

@@ -19,3 +19,8 @@ run(${SCRATCH}/build/program ${STRANGER}/profile.csv)
 if(NOT output MATCHES "^T_min = 0.102 s, T\\* = 0.[0-9]+ s\nplan: 0.102 s, [0-9.]+ J, proven least [0-9.]+ J\n$")
   message(FATAL_ERROR "the stranger's program printed: ${output}")
 endif()
+
+# The installed binary finds the simulated driver that was installed with it.
+set(state ${SCRATCH}/simulated)
+run(${prefix}/bin/perseus sim create --gpus 1 --gpu-model a40 --path ${state})
+run(${prefix}/bin/perseus sim destroy --path ${state})

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from node import Node
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 300  # of one run of the binary; a run that takes longer is a failure, not a slow machine
@@ -65,3 +66,10 @@ def perseus(perseus_binary: Path, tmp_path: Path) -> Callable[..., Run]:
         return Run(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def node(perseus_binary: Path, tmp_path: Path):
+    """A machine with two simulated GPUs for an agent (node.py)."""
+    with Node(perseus_binary, tmp_path) as made:
+        yield made

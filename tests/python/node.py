@@ -32,7 +32,7 @@ ANSWERS = ["none", "applied", "refused", "failed", "yielded", "uncontrollable", 
 MAX_PACKET = 128 * 1024
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The agent said no."""
 
     def __init__(self, code: str, message: str):
@@ -41,7 +41,7 @@ class Refused(Exception):
         self.message = message
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """The agent closed the connection."""
 
 
@@ -111,7 +111,7 @@ class Client:
     def receive(self) -> tuple[dict, list[int]]:
         data, fds, _, _ = socket.recv_fds(self.socket, MAX_PACKET, 1)
         if not data:
-            raise Ended
+            raise EndedError
         return json.loads(data), list(fds)
 
     def ask(self, message: dict, fd: int = -1) -> dict:
@@ -125,7 +125,7 @@ class Client:
             if message["type"] == "ended":
                 self.events.append(message)
             elif message["type"] == "error":
-                raise Refused(message["code"], message["message"])
+                raise RefusedError(message["code"], message["message"])
             else:
                 return message, fds
 
@@ -297,7 +297,7 @@ class Node:
         assert self.agent.child.poll() is None, self.log.read_text()
         try:
             Client(self.socket).close()
-        except (OSError, Ended):
+        except (OSError, EndedError):
             return False
         return True
 
@@ -322,6 +322,12 @@ class Node:
 
     def audited(self, event: str, **members) -> list[dict]:
         return [line for line in self.audit() if line["event"] == event and members.items() <= line.items()]
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample, given with its labels, in the metrics file; 0 if it is not there."""
+        path = self.socket.parent / "metrics.prom"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample + " ")), 0.0)
 
     # The driver, asked behind the agent's back.
     def show(self) -> list[dict]:
@@ -381,5 +387,5 @@ def make_word(sequence: int, mhz: int, kind: int) -> int:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(Ended, Refused, ConnectionError, KeyboardInterrupt):
+    with contextlib.suppress(EndedError, RefusedError, ConnectionError, KeyboardInterrupt):
         own_forever(*sys.argv[1:])

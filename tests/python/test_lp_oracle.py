@@ -32,7 +32,10 @@ ROUNDING = Fraction(1, 2**51)
 
 @pytest.fixture(scope="module")
 def oracle_dump(root: Path) -> Path:
-    binary = Path(os.environ.get("PERSEUS_BUILD", root / "build" / os.environ.get("PERSEUS_PRESET", "dev"))).resolve() / "bin/oracle_dump"
+    binary = (
+        Path(os.environ.get("PERSEUS_BUILD", root / "build" / os.environ.get("PERSEUS_PRESET", "dev"))).resolve()
+        / "bin/oracle_dump"
+    )
     assert binary.is_file(), f"no binary at {binary}: build a preset, or set PERSEUS_BUILD"
     return binary
 
