@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The record of a lease on disk. The input is taken as it is, and once more with the digest that makes it past
-// the first check; whatever is read is written and read again the same.
+// The record of a lease on disk. The input is taken as it is, and once more with the digest that makes it
+// past the first check; whatever is read is written and read again the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -65,9 +65,9 @@ std::optional<core::Error> complaint(HoldState state, const ClockHold& hold) {
       return core::Error(ErrorCode::kUnsupported,
                          "the driver accepts the clock, but the GPU does not follow");
     case HoldState::kEnded:
-      return core::Error(ErrorCode::kBusy, fmt::format("the lease was taken back: {}", hold.ended_reason()));
+      return core::Error(ErrorCode::kBusy, fmt::format("the lease is over: {}", hold.ended_reason()));
     case HoldState::kLost:
-      return core::Error(ErrorCode::kIo, "the connection was lost");
+      return core::Error(ErrorCode::kIo, "the lease was lost; it is asked for again");
     case HoldState::kWaiting:
     case HoldState::kApplied:
       break;

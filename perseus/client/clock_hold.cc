@@ -35,9 +35,8 @@ HoldState state_of(wire::ClockAnswer answer) {
 
 }  // namespace
 
-ClockHold::ClockHold(std::string asked, std::string job, wire::Acquired granted, wire::MailboxUser mailbox)
-    : asked_(std::move(asked)),
-      job_(std::move(job)),
+ClockHold::ClockHold(std::string job, wire::Acquired granted, wire::MailboxUser mailbox)
+    : job_(std::move(job)),
       gpu_(std::move(granted.gpu)),
       clocks_(std::move(granted.clocks)),
       baseline_(granted.baseline),

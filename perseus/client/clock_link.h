@@ -13,7 +13,9 @@
 //
 // Fails open. Nothing here raises a signal or throws, every wait has a deadline, memory is bounded. When the
 // other end goes (agent restarted, guardian killed) the thread dials again with back-off, takes the leases
-// again and posts what was wanted last; until then wants are kept and nothing happens.
+// again and posts what was wanted last; until then wants are kept and nothing happens. The same when the
+// other end takes a lease back, unless it says that another writer sets that GPU's clock or that the GPU does
+// not obey.
 //
 // fork(): in the child the connection is closed by pthread_atfork, every function of the link does nothing,
 // and its destructor leaks what it has (its thread is not there to be joined). So a child does not keep a
@@ -58,10 +60,11 @@ enum class HoldState : std::uint8_t {
   kApplied,   ///< the GPU is held at what is wanted
   kRefused,   ///< not one of clocks()
   kFailed,    ///< the driver refuses; the GPU is at, or on its way to, its baseline
-  kYielded,   ///< somebody else sets this GPU's clock
-  kNoEffect,  ///< the driver says yes, but the clock does not follow
-  kEnded,     ///< the lease is over: released, or taken back by the other end. It is not asked for again
-  kLost,      ///< no connection at this moment; the GPU is at its baseline; dialling again
+  kYielded,   ///< somebody else sets this GPU's clock: ended_reason(). It is not asked for again
+  kNoEffect,  ///< the driver says yes, but the clock does not follow: ended_reason(). As before
+  kEnded,     ///< the lease is over: released, or refused when it was asked for again: ended_reason()
+  kLost,      ///< there is no lease at this moment (no connection; it ran out while this process was stopped;
+          ///< the agent lets go of its GPUs): the GPU is at its baseline, and the lease is asked for again
 };
 
 /// One GPU's clock, held. Made by ClockLink, which owns it and must outlive its users. want(),
@@ -91,7 +94,7 @@ class ClockHold {
 
  private:
   friend class ClockLink;
-  ClockHold(std::string asked, std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
+  ClockHold(std::string job, wire::Acquired granted, wire::MailboxUser mailbox);
   void put(std::uint32_t mhz);
   [[nodiscard]] bool try_lock() const { return !locked_.exchange(true); }
   void lock() const;
@@ -102,7 +105,6 @@ class ClockHold {
   void end(std::string reason);
   [[nodiscard]] bool in_child() const;
 
-  std::string asked_;  ///< as the caller named the GPU
   std::string job_;
   std::string gpu_;
   std::vector<core::Megahertz> clocks_;
@@ -126,9 +128,10 @@ class ClockHold {
 struct ClockLinkOptions {
   std::string client = "perseus";  ///< what the program calls itself; printable, at most wire::kMaxAgentName
   std::chrono::milliseconds time_to_live =
-      wire::kDefaultTimeToLive;                  ///< of each lease; renewed at a third of it
-  std::chrono::milliseconds reply_limit{2'000};  ///< of the thread's own requests (assumed)
-  bool reconnect = true;                         ///< dial again when the other end goes
+      wire::kDefaultTimeToLive;  ///< of each lease; renewed at a third of it
+  std::chrono::milliseconds reply_limit{
+      5'000};             ///< of the thread's own dialling: a guardian loads the driver first (assumed)
+  bool reconnect = true;  ///< dial again when the other end goes
 };
 
 /// All functions are thread-safe and wait for at most their deadline.
@@ -141,7 +144,8 @@ class ClockLink {
                                                                      wire::Deadline deadline);
   ClockLink(const ClockLink&) = delete;
   ClockLink& operator=(const ClockLink&) = delete;
-  /// Releases nothing by itself: closing the connection ends all leases, and the other end restores.
+  /// Waits for the thread: at most reply_limit, if it is dialling. Releases nothing by itself: closing the
+  /// connection ends all leases, and the other end restores.
   ~ClockLink();
 
   /// The GPUs as the other end has shown them at the last hello.

@@ -131,25 +131,48 @@ TEST_F(ClockLinkTest, RenewsByItself) {  // fault table, row 5
   agent_.wait_until([&] { return agent_.count("renew") >= 2; });
 }
 
-TEST_F(ClockLinkTest, TheOtherEndMayTakeTheLeaseBack) {
+TEST_F(ClockLinkTest, ALeaseThatWasTakenBackIsAskedForAgain) {  // fault table, rows 4 and 12
   const auto link = open();
-  ClockHold* const hold = *link->acquire("0", "", soon());
-  agent_.send(wire::Ended{1, "quiesced by an administrator"});
-  wait_for(*hold, HoldState::kEnded);
-  EXPECT_EQ(hold->ended_reason(), "quiesced by an administrator");
+  ClockHold* const hold = *link->acquire("0", "gpt3", soon());
   hold->want(Megahertz(900));
-  EXPECT_EQ(hold->state(), HoldState::kEnded);
-  EXPECT_TRUE(link->release(*hold, soon()));
-  EXPECT_EQ(agent_.count("release"), 0U);
+  agent_.wait_for_post(1);
+  agent_.wait_until([&] {
+    agent_.refuse_acquire = wire::Refusal{ErrorCode::kBusy, "quiesced by an administrator"};
+    return true;
+  });
+  agent_.send(wire::Ended{1, "quiesced by an administrator"});
+  agent_.wait_until([&] { return agent_.count("acquire") >= 3; });
+  EXPECT_EQ(hold->state(), HoldState::kLost);
+  agent_.wait_until([&] { return agent_.refuse_acquire.reset(), true; });
+  while (hold->reacquired() == 0) std::this_thread::yield();
+  EXPECT_EQ(agent_.wait_for_post(1).mhz, 900);
 }
 
-TEST_F(ClockLinkTest, ARenewalOfALeaseThatIsGoneEndsIt) {
+TEST_F(ClockLinkTest, ALeaseThatAnotherWriterDisturbsIsNot) {  // invariant I4
+  for (const auto& [answer, state] : {std::pair(ClockAnswer::kYielded, HoldState::kYielded),
+                                      std::pair(ClockAnswer::kUncontrollable, HoldState::kNoEffect)}) {
+    const auto link = open();
+    ClockHold* const hold = *link->acquire("0", "", soon());
+    hold->want(Megahertz(900));
+    agent_.answer(agent_.wait_for_post(1), answer);
+    const std::size_t asked = agent_.count("acquire");
+    agent_.send(wire::Ended{asked, "somebody else sets this clock"});
+    while (hold->ended_reason().empty()) std::this_thread::yield();
+    EXPECT_EQ(hold->ended_reason(), "somebody else sets this clock");
+    EXPECT_EQ(hold->state(), state);
+    EXPECT_TRUE(link->release(*hold, soon()));
+    EXPECT_EQ(agent_.count("release"), 0U);
+    EXPECT_TRUE(link->request(wire::GetStatus{}, soon()));
+    EXPECT_EQ(agent_.count("acquire"), asked);
+  }
+}
+
+TEST_F(ClockLinkTest, ALeaseThatTheOtherEndHasForgottenIsAskedForAgain) {
   agent_.time_to_live = 1s;
   agent_.refuse_renew = wire::Refusal{ErrorCode::kNotFound, "there is no lease 1"};
   const auto link = open();
   ClockHold* const hold = *link->acquire("0", "", soon());
-  wait_for(*hold, HoldState::kEnded);
-  EXPECT_EQ(hold->ended_reason(), "there is no lease 1");
+  while (hold->reacquired() == 0) std::this_thread::yield();
 }
 
 TEST_F(ClockLinkTest,

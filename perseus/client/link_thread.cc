@@ -292,7 +292,7 @@ void ClockLink::Impl::on_acquired(Exchange& exchange, wire::Acquired granted, fo
   held.lease = granted.lease;
   held.time_to_live = granted.time_to_live;
   held.next_renewal = next_renewal;
-  held.hold.reset(new ClockHold(asked->gpu, asked->job, granted, *std::move(mailbox)));
+  held.hold.reset(new ClockHold(asked->job, granted, *std::move(mailbox)));
   exchange.hold = held.hold.get();
   exchange.reply = std::move(granted);
 }
@@ -305,17 +305,26 @@ ClockLink::Impl::Held* ClockLink::Impl::find(std::uint64_t lease) {
 
 void ClockLink::Impl::on_ended(const wire::Ended& ended) {
   const std::lock_guard lock(mutex_);
-  Held* held = find(ended.lease);
-  if (held == nullptr) return;
-  held->phase = Held::Phase::kOver;
-  held->hold->end(ended.reason);
+  if (Held* held = find(ended.lease)) take_back(*held, ended.reason);
 }
 
 void ClockLink::Impl::on_refused_renewal(std::uint64_t lease, const wire::Refusal& refusal) {
   Held* held = find(lease);
-  if (held == nullptr || refusal.code != ErrorCode::kNotFound) return;
-  held->phase = Held::Phase::kOver;
-  held->hold->end(refusal.message);
+  if (held != nullptr && refusal.code == ErrorCode::kNotFound) take_back(*held, refusal.message);
+}
+
+void ClockLink::Impl::take_back(Held& held, const std::string& reason) {
+  const HoldState state = held.hold->state();
+  if (state == HoldState::kYielded || state == HoldState::kNoEffect) {
+    held.phase = Held::Phase::kOver;
+    held.hold->end(reason);
+    return;
+  }
+  // It ran out while this process was stopped, or the other end had to let go of the GPU for a while: asked
+  // for again, with back-off, until somebody says why not.
+  held.phase = Held::Phase::kLost;
+  held.hold->take(nullptr);
+  next_try_ = Clock::now() + backoff_.next();
 }
 
 void ClockLink::Impl::on_refused_reacquire(Held& held, const wire::Refusal& refusal) {

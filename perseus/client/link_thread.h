@@ -84,6 +84,7 @@ class ClockLink::Impl {
   void on_acquired(Exchange& exchange, wire::Acquired granted, format::UniqueFd fd);
   void on_ended(const wire::Ended& ended);
   void on_refused_renewal(std::uint64_t lease, const wire::Refusal& refusal);
+  void take_back(Held& held, const std::string& reason);
   void on_refused_reacquire(Held& held, const wire::Refusal& refusal);
   void push(wire::AgentRequest request, std::optional<std::size_t> reacquires = std::nullopt);
   Held* find(std::uint64_t lease);

@@ -32,7 +32,11 @@ def node(perseus_binary: Path, tmp_path: Path):
 
 
 def flags(node: Node, mode: str, gpu: object = 0, clock: int = 900) -> list[str]:
-    way = ["--socket", node.socket] if mode == "agent" else ["--direct", "--backend", "sim", "--state-dir", node.state_dir]
+    way = (
+        ["--socket", node.socket]
+        if mode == "agent"
+        else ["--direct", "--backend", "sim", "--state-dir", node.state_dir]
+    )
     return ["lease", "--gpu", str(gpu), "--clock", str(clock), *map(str, way)]
 
 
@@ -79,6 +83,16 @@ def kill(*pids: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def kill_everybody(node: Node, owner: Process) -> None:
+    """Owner and guardian, all stopped first: none can act between the others' deaths and its own."""
+    everybody = [owner.pid, *guards(node)]
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    kill(*everybody)
+    owner.child.wait(PATIENCE_S)
+    wait_until(lambda: not guards(node))
+
+
 def kill_worker(node: Node) -> None:
     """The guardian's half that makes the driver calls: the child of the other half."""
     family = guards(node)
@@ -104,7 +118,9 @@ def test_a_command_runs_under_the_clock_and_the_clock_comes_back(node, mode):
     assert node.locked() == {}
     uuid = node.uuid(0)
     lines = done.stderr.splitlines()
-    assert re.fullmatch(rf"perseus lease: GPU 0 \({uuid}\) at 900 MHz, through .* \(version .*, backend sim\)", lines[0])
+    assert re.fullmatch(
+        rf"perseus lease: GPU 0 \({uuid}\) at 900 MHz, through .* \(version .*, backend sim\)", lines[0]
+    )
     assert lines[1:] == [f"perseus lease: GPU 0 ({uuid}) back at its default clock"]
     assert list(node.state_dir.glob("*.lease")) == []
 
@@ -144,7 +160,10 @@ def test_what_stands_after_the_dashes_is_the_commands_own(node):
 def test_a_command_that_cannot_be_run_is_127_and_the_clock_comes_back(node):
     node.start_agent()
     done = lease(node, "agent", "/nonexistent", more=("--quiet",))
-    assert (done.returncode, done.stderr) == (127, "perseus: error: cannot run /nonexistent: No such file or directory\n")
+    assert (done.returncode, done.stderr) == (
+        127,
+        "perseus: error: cannot run /nonexistent: No such file or directory\n",
+    )
     assert node.locked() == {}
 
 
@@ -153,7 +172,9 @@ def test_signals_reach_the_command(node, number):
     node.start_agent()
     name = signal.Signals(number).name.removeprefix("SIG")
     ready = node.folder / "ready"
-    process = start_lease(node, "agent", "sh", "-c", f"trap 'exit 9' {name}; touch {ready}; while :; do sleep 0.02; done")
+    process = start_lease(
+        node, "agent", "sh", "-c", f"trap 'exit 9' {name}; touch {ready}; while :; do sleep 0.02; done"
+    )
     wait_until(ready.exists)
     process.signal(number)
     assert process.child.wait(PATIENCE_S) == 9
@@ -198,7 +219,9 @@ def test_row_31_agent_and_direct_mode_exclude_each_other(node):
     assert f"this state folder is held by process {node.agent.pid}" in done.stderr
     node.agent.terminate()
     start_lease(node, "direct", "sleep", "60")
-    refused = subprocess.run(node.agent_command(), env=node.env, capture_output=True, text=True, check=False, timeout=60)
+    refused = subprocess.run(
+        node.agent_command(), env=node.env, capture_output=True, text=True, check=False, timeout=60
+    )
     assert refused.returncode == 3
     assert "this state folder is held by process" in refused.stderr
 
@@ -232,7 +255,7 @@ def test_row_29_a_bad_record_is_kept_aside_and_its_gpu_restored(node):
     process = start_lease(node, "direct", "sleep", "60")
     record = node.state_dir / f"{node.uuid(0)}.lease"
     whole = record.read_bytes()
-    kill(process.pid, *guards(node))
+    kill_everybody(node, process)
     assert node.locked() == {0: 900}
     record.write_bytes(whole[: len(whole) // 2])
     done = node.run_agent("--restore")
@@ -305,12 +328,7 @@ def test_direct_mode_with_everybody_killed_the_next_start_restores(node):
     for turn in range(KILLS):
         owner = start_lease(node, "direct", "sleep", "60")
         time.sleep(random.uniform(0, 0.05))
-        everybody = [owner.pid, *guards(node)]
-        for pid in everybody:  # so that none can act between the others' deaths and its own
-            os.kill(pid, signal.SIGSTOP)
-        kill(*everybody)
-        owner.child.wait(PATIENCE_S)
-        wait_until(lambda: not guards(node))
+        kill_everybody(node, owner)
         assert node.locked() == {0: 900}  # nobody is left who could know
         killed = time.monotonic()
         if turn % 2 == 0:
@@ -367,7 +385,7 @@ def test_through_the_agent_no_gpu_stays_low_whatever_is_killed(node, order):
         owner.child.wait(PATIENCE_S)
         node.wait_all_back()
         with node.client() as client:  # a clock that was never set is back before the lease is over
-            wait_until(lambda: client.status()["gpus"][0]["state"] == "free")  # noqa: B023
+            wait_until(lambda: client.status()["gpus"][0]["state"] == "free")
     figures(f"through the agent, {order}", KILLS, times, len(node.locked()))
     assert node.locked() == {}
     wait_until(lambda: not list(node.state_dir.glob("*.lease")))
@@ -380,4 +398,6 @@ def test_row_8_the_command_gets_its_clock_back_after_the_agent_was_killed(node):
     node.start_agent()
     took = wait_until(lambda: len(node.audited("acquire", result="ok")) == 2 and node.locked() == {0: 900})
     print(f"row 8: the lease is back {took:.3f} s after the new agent answered")
-    wait_until(lambda: f"perseus lease: GPU 0 ({node.uuid(0)}) at 900 MHz again\n" in (node.folder / "lease.log").read_text())
+    wait_until(
+        lambda: f"perseus lease: GPU 0 ({node.uuid(0)}) at 900 MHz again\n" in (node.folder / "lease.log").read_text()
+    )
