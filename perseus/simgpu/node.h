@@ -138,6 +138,8 @@ class Node {
   /// Removes the file. Whoever has it open sees a driver that is not loaded. Errors as open().
   [[nodiscard]] static core::Status destroy(const std::string& path);
 
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
   Node(Node&&) noexcept;
   Node& operator=(Node&&) noexcept;
   ~Node();

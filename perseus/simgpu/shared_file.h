@@ -18,6 +18,8 @@ class SharedFile {
   [[nodiscard]] static core::Result<SharedFile> create(const std::string& path, const NodeSpec& spec);
   [[nodiscard]] static core::Result<SharedFile> open(const std::string& path);
 
+  SharedFile(const SharedFile&) = delete;
+  SharedFile& operator=(const SharedFile&) = delete;
   SharedFile(SharedFile&& other) noexcept;
   SharedFile& operator=(SharedFile&& other) noexcept;
   ~SharedFile();

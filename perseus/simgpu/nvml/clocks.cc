@@ -36,6 +36,8 @@ unsigned video_clock(unsigned graphics_mhz) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
+
 PERSEUS_NVML nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, unsigned* count, unsigned* clocks_mhz) {
   return spec_call(device, [&](const GpuSpec& spec) {
     if (count == nullptr) return NVML_ERROR_INVALID_ARGUMENT;
@@ -168,3 +170,5 @@ PERSEUS_NVML nvmlDeviceGetPerformanceState(nvmlDevice_t device, unsigned* state)
   return observing_call(
       device, [&](const Observation& seen) { return give(state, (seen.reasons & 1U) != 0 ? 8U : 0U); });
 }
+
+// NOLINTEND(readability-identifier-naming)

@@ -38,6 +38,8 @@ nvmlReturn_t pci_call(nvmlDevice_t device, Body body) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
+
 PERSEUS_NVML nvmlDeviceGetName(nvmlDevice_t device, char* name, unsigned length) {
   return identity_call(device,
                        [&](const Identity& identity) { return give_text(identity.name, name, length); });
@@ -103,3 +105,5 @@ PERSEUS_NVML nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned* current, unsign
 PERSEUS_NVML nvmlDeviceGetC2cModeInfoV(nvmlDevice_t device, void* /*info*/) {
   return spec_call(device, [](const GpuSpec& /*spec*/) { return NVML_ERROR_NOT_SUPPORTED; });
 }
+
+// NOLINTEND(readability-identifier-naming)

@@ -39,6 +39,8 @@ nvmlReturn_t no_processes(nvmlDevice_t device, unsigned* count) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
+
 PERSEUS_NVML nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned* count,
                                                   nvmlProcessInfo_v1_t* infos) {
   return list_processes(device, count, infos);
@@ -63,3 +65,5 @@ PERSEUS_NVML nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsig
                                                       nvmlProcessInfo_v2_t* /*infos*/) {
   return no_processes(device, count);
 }
+
+// NOLINTEND(readability-identifier-naming)

@@ -82,6 +82,8 @@ nvmlReturn_t find_device(nvmlDevice_t* device, const char* text, Matches matches
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
+
 PERSEUS_NVML nvmlInit_v2() {
   return start_session();
 }
@@ -143,3 +145,5 @@ PERSEUS_NVML nvmlDeviceGetHandleByPciBusId_v2(const char* bus_id, nvmlDevice_t* 
 PERSEUS_NVML nvmlDeviceGetHandleByPciBusId(const char* bus_id, nvmlDevice_t* device) {
   return nvmlDeviceGetHandleByPciBusId_v2(bus_id, device);
 }
+
+// NOLINTEND(readability-identifier-naming)

@@ -75,6 +75,8 @@ nvmlReturn_t read_field(const Observation& seen, const GpuSpec& spec, nvmlFieldV
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
+
 PERSEUS_NVML nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned* milliwatt) {
   return reading_call(device, [&](Node& node, std::uint32_t index) {
     const auto seen = node.observe(index);
@@ -211,3 +213,5 @@ PERSEUS_NVML nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* me
     return NVML_SUCCESS;
   });
 }
+
+// NOLINTEND(readability-identifier-naming)
