@@ -41,7 +41,8 @@ class TestAgent {
 
   /// A new connection; the one before must be dead. kBusy while `refuse_dial`.
   core::Result<format::UniqueFd> dial() {
-    die();
+    const std::lock_guard life(life_);
+    end_connection();
     const std::lock_guard lock(mutex_);
     ++dials_;
     changed_.notify_all();
@@ -54,11 +55,8 @@ class TestAgent {
   }
   /// As if killed: the connection ends, mailboxes go.
   void die() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-    socket_.reset();
-    const std::lock_guard lock(mutex_);
-    boxes_.clear();
+    const std::lock_guard life(life_);
+    end_connection();
   }
   void send(const wire::AgentReply& message) const {
     EXPECT_TRUE(wire::send_packet(socket_.get(), wire::encode(message), -1,
@@ -115,6 +113,13 @@ class TestAgent {
   std::chrono::milliseconds time_to_live = wire::kDefaultTimeToLive;
 
  private:
+  void end_connection() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    socket_.reset();
+    const std::lock_guard lock(mutex_);
+    boxes_.clear();
+  }
   void serve() {
     while (!stop_) {
       auto packet = wire::receive_packet(socket_.get(), wire::kMaxAgentRequest,
@@ -161,6 +166,7 @@ class TestAgent {
   }
   static std::vector<core::Megahertz> clocks() { return {core::Megahertz(900), core::Megahertz(915)}; }
 
+  std::mutex life_;                     ///< the test kills while the link dials
   mutable std::recursive_mutex mutex_;  ///< recursive: counts are read inside wait_until()
   std::condition_variable_any changed_;
   std::vector<wire::AgentRequest> requests_;
