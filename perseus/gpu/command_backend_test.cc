@@ -86,9 +86,10 @@ TEST_F(CommandTest, TellsWhatWentWrong) {
   write("kill -TERM $$");
   EXPECT_EQ(text(run()),
             "driver: the command " + program_.string() + ": killed by signal 15; it wrote nothing");
-  write("head -c 1000000 /dev/zero | tr '\\0' x; exit 1");
+  // Far more than a pipe holds: it must neither stop the program nor fail it.
+  write("head -c 1000000 /dev/zero | tr '\\0' x && exit 5; exit 1");
   EXPECT_EQ(text(run()), "driver: the command " + program_.string() +
-                             ": exit status 1; it wrote: " + std::string(1000, 'x'));
+                             ": exit status 5; it wrote: " + std::string(1000, 'x'));
   std::ofstream(program_) << "#!/no/such/interpreter\n";
   EXPECT_EQ(text(run()),
             "io: the command " + program_.string() + " does not start: No such file or directory");
@@ -109,6 +110,11 @@ TEST_F(CommandTest, KillsWhatTakesTooLongWithItsChildren) {
     state.clear();
     stat >> pid >> name >> state;
   } while (!state.empty() && state != "Z" && state != "X");
+}
+
+TEST_F(CommandTest, KillsWhatNeverStopsWriting) {
+  write("exec yes");
+  EXPECT_EQ(run({}, 300ms).error().code(), ErrorCode::kTimeout);
 }
 
 // A script may leave a process behind that holds its output open; we do not wait for that one.

@@ -136,7 +136,8 @@ int prepare(SpawnSettings& settings, int output) {
 
 core::Result<Child> start(const std::vector<std::string>& argv) {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) {
+  // Only our end does not block: the program's output is to behave as it knows it.
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0 || ::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
     return core::fail(ErrorCode::kIo, fmt::format("the command {}: {}", argv[0], system_error(errno)));
   }
   File reader(ends[0]);
@@ -163,16 +164,18 @@ core::Result<Child> start(const std::vector<std::string>& argv) {
   return Child{pid, std::move(reader)};
 }
 
-/// Reads what there is; false at the end of it.
+/// Reads what there is, but not for ever if the program never stops writing; false at the end of it.
 bool drain(int file, std::string& output) {
   std::array<char, 4096> buffer{};
-  while (true) {
+  constexpr int kReads = 32;  // twice what a pipe holds, 64 KiB
+  for (int i = 0; i < kReads; ++i) {
     const ssize_t got = ::read(file, buffer.data(), buffer.size());
     if (got == 0) return false;
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     const std::size_t room = kMaxOutput - output.size();
     output.append(buffer.data(), std::min(room, static_cast<std::size_t>(got)));
   }
+  return true;
 }
 
 /// Waits for the end of the program, not for that of its output: what it left behind may hold the pipe open.
