@@ -3,7 +3,7 @@
 // Gap of realised plans to the proven bound, over targets from T_min to T*.
 //
 //   realise_gap [STAGES MICROBATCHES [POLISH_SECONDS [TARGETS]]]    default 8 128 1 12
-//   realise_gap dump STAGES MICROBATCHES POLISH_SECONDS TARGETS     the noisy problem for
+//   realise_gap dump PROFILE STAGES MICROBATCHES POLISH_SECONDS TARGETS     one problem for
 //   bench/integer_optimum.py
 //
 // Prints one Markdown row per profile: the gap in per cent, median and worst, at once and polished, with the
@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <stdexcept>
 #include <string_view>
 #include <vector>
 
@@ -62,6 +63,13 @@ core::Problem noisy_problem(std::uint32_t stages, std::uint32_t microbatches) {
       stages, microbatches);
 }
 
+core::Problem problem_of(std::string_view profile, std::uint32_t stages, std::uint32_t microbatches) {
+  if (profile == "bench") return value_or_throw(bench::synthetic_problem(stages, microbatches));
+  if (profile == "noisy") return noisy_problem(stages, microbatches);
+  if (profile != "smooth") throw std::invalid_argument("the profiles are bench, smooth and noisy");
+  return tests::one_f_one_b_problem(tests::synthetic_profile({.stages = stages}), stages, microbatches);
+}
+
 /// Target k of n from T_min to T*.
 Seconds target(const solver::Frontier& f, int k, int n) {
   const Seconds fast = f.t_min();
@@ -86,8 +94,9 @@ void row(const char* name, const core::Problem& problem, Seconds polish, int tar
 
 /// Text: sizes, then options (time, effective cost) by computation, edges, and per target the bound and both
 /// plans.
-int dump(std::uint32_t stages, std::uint32_t microbatches, Seconds polish, int targets) {
-  const auto problem = noisy_problem(stages, microbatches);
+int dump(std::string_view profile, std::uint32_t stages, std::uint32_t microbatches, Seconds polish,
+         int targets) {
+  const auto problem = problem_of(profile, stages, microbatches);
   const auto frontier = value_or_throw(solver::Frontier::solve(problem));
   const auto edges = problem.pipeline().edges();
   fmt::print("{} {} {}\n", problem.size(), edges.size(), targets);
@@ -116,11 +125,9 @@ int run(std::uint32_t stages, std::uint32_t microbatches, Seconds polish, int ta
   fmt::print("{} x {}, {} targets, gap in % (median / worst)\n\n", stages, microbatches, targets);
   fmt::print("| profile | at once | CPU, best | --polish {} | CPU, best |\n|---|---|---|---|---|\n",
              polish.value());
-  row("bench", value_or_throw(bench::synthetic_problem(stages, microbatches)), polish, targets);
-  const tests::Synthetic smooth{.stages = stages};
-  row("smooth", tests::one_f_one_b_problem(tests::synthetic_profile(smooth), stages, microbatches), polish,
-      targets);
-  row("noisy", noisy_problem(stages, microbatches), polish, targets);
+  for (const char* profile : {"bench", "smooth", "noisy"}) {
+    row(profile, problem_of(profile, stages, microbatches), polish, targets);
+  }
   return 0;
 }
 
@@ -132,9 +139,9 @@ std::uint32_t number(const char* text) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc == 6 && std::string_view(argv[1]) == "dump") {
-      return dump(number(argv[2]), number(argv[3]), Seconds(std::strtod(argv[4], nullptr)),
-                  static_cast<int>(number(argv[5])));
+    if (argc == 7 && std::string_view(argv[1]) == "dump") {
+      return dump(argv[2], number(argv[3]), number(argv[4]), Seconds(std::strtod(argv[5], nullptr)),
+                  static_cast<int>(number(argv[6])));
     }
     return run(argc > 2 ? number(argv[1]) : 8, argc > 2 ? number(argv[2]) : 128,
                Seconds(argc > 3 ? std::strtod(argv[3], nullptr) : 1),
