@@ -112,6 +112,7 @@ std::vector<core::ComputationId> order_by_time(const core::Problem& problem, con
   }
   // The order of each rank is one of time.
   std::vector<std::uint32_t> first;
+  first.reserve(pipeline.schedule().ranks.size() + 1);
   for (std::uint32_t r = 0; r < pipeline.schedule().ranks.size(); ++r)
     first.push_back(pipeline.first_of_rank(r));
   first.push_back(problem.size());

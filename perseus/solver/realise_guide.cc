@@ -34,6 +34,7 @@ std::vector<Ticks> find_centres(const FlatProblem& flat, const Relaxed& relaxed,
   const double rounding = 2 * scale + 2;
   const auto most = static_cast<double>(flat.target);
   std::vector<std::uint32_t> hint;
+  hint.reserve(flat.ladders.size());
   for (const Ladder& ladder : flat.ladders) hint.push_back(ladder.first);
   std::vector<Ticks> duration(flat.size);
   guide.centre.resize(flat.size);
