@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near the proven bound any assignment of clocks can come, by a mixed-integer programme (small pipelines).
 
-    build/bench/bin/realise_gap dump 4 8 0.5 5 > noisy-4x8.txt
+    build/bench/bin/realise_gap dump noisy 4 8 0.5 5 > noisy-4x8.txt
     python3 bench/integer_optimum.py noisy-4x8.txt [SECONDS_PER_TARGET]      # needs highspy and numpy (PyPI)
 
 Prints per target, in per cent above the flow's bound: the plan at once, the polished plan, the best assignment that

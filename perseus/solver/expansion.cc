@@ -76,6 +76,8 @@ core::Result<Expansion::Detail> Expansion::expand(const core::Problem& problem, 
     return core::fail(core::ErrorCode::kInternal,
                       "the flow of an optimum could not be routed over the edges");
   }
+  certificate.edges.reserve(
+      static_cast<std::size_t>(std::ranges::count_if(routed, [](std::int64_t f) { return f > 0; })));
   std::vector<bool> fed(problem.size(), false);
   for (core::EdgeId e = 0; e < edges.size(); ++e) {
     fed[edges[e].to] = true;

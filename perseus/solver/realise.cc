@@ -4,15 +4,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "perseus/solver/realise_beam.h"
 #include "perseus/solver/realise_bound.h"
 #include "perseus/solver/realise_flat.h"
+#include "perseus/solver/realise_guide.h"
 #include "perseus/solver/realise_search.h"
 #include "perseus/solver/realise_slack.h"
 
@@ -62,54 +63,93 @@ core::Status check(const core::Problem& problem, const Relaxed& relaxed, const R
   return {};
 }
 
+/// A computation in the order of time.
+struct Timed {
+  double left = 0;         ///< from its start to the end of the iteration, s
+  std::uint32_t rank = 0;  ///< in the topological order
+  core::ComputationId id = 0;
+  friend bool operator<(const Timed& a, const Timed& b) {
+    return a.left != b.left ? a.left > b.left : a.rank < b.rank;
+  }
+};
+
+/// Sorts neighbouring runs, each sorted already, into one: run k is [first[k], first[k + 1]).
+void merge_runs(std::vector<Timed>& all, std::vector<std::uint32_t> first) {
+  std::vector<Timed> merged(all.size());
+  while (first.size() > 2) {
+    std::vector<std::uint32_t> fewer;
+    for (std::size_t k = 0; k + 1 < first.size(); k += 2) {
+      const std::uint32_t middle = first[k + 1];
+      const std::uint32_t end = k + 2 < first.size() ? first[k + 2] : middle;
+      std::merge(all.begin() + first[k], all.begin() + middle, all.begin() + middle, all.begin() + end,
+                 merged.begin() + first[k]);
+      fewer.push_back(first[k]);
+    }
+    fewer.push_back(first.back());
+    std::swap(all, merged);
+    std::swap(first, fewer);
+  }
+}
+
 /// Computations by their latest start in the relaxed optimum: a topological order in which what runs at one
 /// time stands together.
 std::vector<core::ComputationId> order_by_time(const core::Problem& problem, const Relaxed& relaxed) {
   const core::Pipeline& pipeline = problem.pipeline();
+  const auto edges = pipeline.edges();
   const auto topological = pipeline.topological_order();
-  // Time from the start of each computation to the end of the iteration, s. Doubles do: rounding is monotone,
-  // so an edge never leads to a larger value, and ties keep the topological order.
-  std::vector<double> left(problem.size(), 0);
-  for (auto it = topological.rbegin(); it != topological.rend(); ++it) {
+  const double tick = std::ldexp(1.0, relaxed.tick_exponent);
+  std::vector<Timed> all(problem.size());
+  // Doubles do: rounding is monotone, so an edge never leads to a larger value, and ties keep the topological
+  // order.
+  for (std::uint32_t rank = problem.size(); rank-- > 0;) {
+    const core::ComputationId i = topological[rank];
     double behind = 0;
-    for (core::EdgeId e = pipeline.first_out(*it); e < pipeline.first_out(*it + 1); ++e) {
-      behind = std::max(behind, left[pipeline.edges()[e].to] + problem.lag(e).value());
+    for (core::EdgeId e = pipeline.first_out(i); e < pipeline.first_out(i + 1); ++e) {
+      behind = std::max(behind, all[edges[e].to].left + problem.lag(e).value());
     }
-    const auto duration = static_cast<double>(std::max<std::int64_t>(relaxed.duration[*it], 0));
-    left[*it] = behind + std::ldexp(duration, relaxed.tick_exponent);
+    const auto duration = static_cast<double>(std::max<std::int64_t>(relaxed.duration[i], 0));
+    all[i] = {behind + tick * duration, rank, i};
   }
-  std::vector<std::uint32_t> rank(problem.size());
-  for (std::uint32_t k = 0; k < problem.size(); ++k) rank[topological[k]] = k;
-  std::vector<core::ComputationId> order(topological.begin(), topological.end());
-  std::ranges::sort(order, [&](core::ComputationId a, core::ComputationId b) {
-    return left[a] != left[b] ? left[a] > left[b] : rank[a] < rank[b];
-  });
+  // The order of each rank is one of time.
+  std::vector<std::uint32_t> first;
+  first.reserve(pipeline.schedule().ranks.size() + 1);
+  for (std::uint32_t r = 0; r < pipeline.schedule().ranks.size(); ++r)
+    first.push_back(pipeline.first_of_rank(r));
+  first.push_back(problem.size());
+  merge_runs(all, std::move(first));
+  std::vector<core::ComputationId> order;
+  order.reserve(all.size());
+  for (const Timed& t : all) order.push_back(t.id);
   return order;
 }
 
-/// Durations by position in our ticks. One within two of the solver's ticks of an option is that option:
-/// rounding of times to ticks must not cost a clock step.
-std::vector<Ticks> durations(const FlatProblem& flat, const Relaxed& relaxed) {
-  const double scale = std::ldexp(1.0, relaxed.tick_exponent - flat.tick_exponent);
-  const double rounding = 2 * scale + 2;
-  std::vector<Ticks> result(flat.size);
-  for (Position p = 0; p < flat.size; ++p) {
-    const double ticks = scale * static_cast<double>(relaxed.duration[flat.id[p]]);
-    const auto most = static_cast<double>(flat.target);
-    const Ticks option = flat.time[internal::slowest_rung(
-        flat, p, static_cast<Ticks>(std::clamp(ticks + rounding, 0.0, most)))];
-    const auto duration = static_cast<Ticks>(std::clamp(ticks, 0.0, most));
-    result[p] = static_cast<double>(std::abs(duration - option)) <= rounding ? option : duration;
-  }
-  return result;
+/// Prices of drift that the first answer tries, as shares of a computation's flow: none is best for every
+/// profile (bench/realise_gap).
+constexpr std::array kDrifts{0.1, 0.4};
+
+/// What a choice costs, its end counted in ticks: J per GPU.
+double objective_in_ticks(const FlatProblem& flat, const internal::LongestPaths& paths) {
+  double cost = 0;
+  for (const std::uint32_t r : paths.rungs()) cost += flat.cost[r];
+  if (flat.wait_power == 0) return cost;
+  Ticks end = 0;
+  for (Position p = 0; p < flat.size; ++p) end = std::max(end, paths.end(p));
+  return cost + flat.wait_power * std::ldexp(static_cast<double>(end), flat.tick_exponent);
 }
 
-Rungs first_answer(const FlatProblem& flat, internal::Beam& beam) {
-  internal::LongestPaths paths(flat, beam.run({}));
-  internal::spend_slack(flat, paths);
-  Rungs rungs = paths.rungs();
-  internal::repair(flat, rungs);
-  return rungs;
+/// The best of several roundings with their slack spent. It ends by the target in ticks.
+Rungs first_answer(const FlatProblem& flat, const internal::Guide& guide) {
+  Rungs best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const double drift : kDrifts) {
+    internal::LongestPaths paths(flat, internal::round_in_time(flat, guide, drift));
+    internal::spend_slack(flat, paths);
+    const double cost = objective_in_ticks(flat, paths);
+    if (cost >= least) continue;
+    least = cost;
+    best = paths.rungs();
+  }
+  return best;
 }
 
 /// energy / bound - 1. A bound of 0 leaves no gap to energy 0 and an unlimited one to any other.
@@ -120,13 +160,13 @@ double gap_between(core::Joules energy, core::Joules bound) {
 
 /// Fills in what the choice promises.
 core::Plan make_plan(const core::Problem& problem, const FlatProblem& flat, const Rungs& rungs,
-                     const Relaxed& relaxed, const RealiseOptions& options) {
+                     core::ExactTime makespan, const Relaxed& relaxed, const RealiseOptions& options) {
   core::Plan plan;
   plan.choice.resize(problem.size());
   for (Position p = 0; p < flat.size; ++p) plan.choice[flat.id[p]] = flat.option[rungs[p]];
   plan.target_time = relaxed.target;
   plan.sync_time = options.sync_time;
-  plan.time = internal::exact_makespan(flat, rungs).ceil_seconds();
+  plan.time = makespan.ceil_seconds();
   plan.energy = core::pipeline_energy(problem, plan.choice, plan.sync_time.value_or(plan.time));
   plan.lower_bound = internal::proven_energy(problem, relaxed.certificate, relaxed.target, options.sync_time);
   plan.gap = gap_between(plan.energy, plan.lower_bound);
@@ -143,13 +183,16 @@ core::Result<core::Plan> realise(const core::Problem& problem, const Relaxed& re
   PERSEUS_ASSIGN_OR_RETURN(
       const FlatProblem flat,
       internal::flatten(problem, order, relaxed.target, relaxed.certificate, !options.sync_time.has_value()));
-  internal::Beam beam(flat, durations(flat, relaxed));
-  Rungs rungs = first_answer(flat, beam);
+  const internal::Guide guide = internal::make_guide(flat, relaxed);
+  Rungs rungs = first_answer(flat, guide);
+  core::ExactTime makespan = internal::repair(flat, rungs);
   if (options.polish > core::Seconds(0)) {
+    internal::Beam beam(flat, guide);
     internal::polish(flat, beam, rungs,
                      {static_cast<std::uint64_t>(kUnitsPerSecond * options.polish.value())});
+    makespan = internal::exact_makespan(flat, rungs);
   }
-  return make_plan(problem, flat, rungs, relaxed, options);
+  return make_plan(problem, flat, rungs, makespan, relaxed, options);
 }
 
 }  // namespace perseus::solver

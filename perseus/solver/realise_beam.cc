@@ -16,12 +16,6 @@ namespace {
 /// Candidates sorted per place in the beam: some of them turn out to be the same times again.
 constexpr std::size_t kSpare = 2;
 
-/// How late a computation may end against the relaxed optimum, as a share of the mean duration (measured:
-/// bench/realise_gap; half and twice of it do as well).
-constexpr double kLeeway = 0.06;
-/// The leeway shrinks towards the end so that this share of the time that is left makes it up (assumed).
-constexpr double kCatchUp = 0.005;
-
 /// One step of a multiplicative hash (multiplier: 2^64 over the golden ratio).
 std::uint64_t hash_step(std::uint64_t hash, std::uint64_t value) {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15ULL;
@@ -30,43 +24,23 @@ std::uint64_t hash_step(std::uint64_t hash, std::uint64_t value) {
 
 }  // namespace
 
-Beam::Beam(const FlatProblem& flat, std::span<const Ticks> duration)
-    : flat_(&flat), tick_(std::ldexp(1.0, flat.tick_exponent)), reference_(latest_ends(flat, duration)) {
-  for (Position p = 0; p < flat.size; ++p) centre_.push_back(slowest_rung(flat, p, duration[p]));
-  relax_deadlines(duration);
+Beam::Beam(const FlatProblem& flat, const Guide& guide)
+    : flat_(&flat), guide_(&guide), tick_(std::ldexp(1.0, flat.tick_exponent)) {
   plan_slots();
-}
-
-void Beam::relax_deadlines(std::span<const Ticks> duration) {
-  double sum = 0;
-  for (const Ticks d : duration) sum += static_cast<double>(d);
-  const auto leeway = kLeeway * sum / static_cast<double>(std::max<std::size_t>(duration.size(), 1));
-  deadline_ = reference_;
-  for (Position p = flat_->size; p-- > 0;) {
-    const double left = static_cast<double>(flat_->target - reference_[p]);
-    deadline_[p] += static_cast<Ticks>(std::min(leeway, kCatchUp * left));
-    // No dead end: behind each end the fastest options must still fit.
-    for (const FlatEdge& e : flat_->out_edges(p)) {
-      deadline_[p] =
-          std::min(deadline_[p], deadline_[e.other] - flat_->time[flat_->ladder(e.other).first] - e.lag);
-    }
-  }
 }
 
 void Beam::plan_slots() {
   // The last input of each computation settles its start. The ends of its other inputs wait in slots until
   // then.
   const std::uint32_t n = flat_->size;
-  std::vector<Position> last_input(n, n);
   std::vector<Position> needed_until(n, n);
   for (Position v = 0; v < n; ++v) {
     const auto inputs = flat_->in_edges(v);
-    if (inputs.empty()) continue;
-    last_input[v] = std::ranges::max(inputs, {}, &FlatEdge::other).other;
     for (const FlatEdge& e : inputs) {
-      if (e.other == last_input[v]) continue;
+      const Position last = inputs.back().other;
+      if (e.other == last) continue;
       Position& until = needed_until[e.other];
-      until = until == n ? last_input[v] : std::max(until, last_input[v]);
+      until = until == n ? last : std::max(until, last);
     }
   }
   std::vector<std::uint32_t> free_slots;
@@ -79,7 +53,7 @@ void Beam::plan_slots() {
   std::vector<std::uint32_t> start_slot(n, kNoSlot);
   std::vector<std::uint32_t> end_slot(n, kNoSlot);
   for (Position v = 0; v < n; ++v) {
-    if (last_input[v] == n) start_slot[v] = take();
+    if (flat_->in_edges(v).empty()) start_slot[v] = take();
   }
   steps_.resize(n);
   for (Position p = 0; p < n; ++p) {
@@ -88,15 +62,14 @@ void Beam::plan_slots() {
     if (needed_until[p] != n) step.end_slot = end_slot[p] = take();
     step.first_join = static_cast<std::uint32_t>(joins_.size());
     for (const FlatEdge& e : flat_->out_edges(p)) {
-      if (last_input[e.other] != p) continue;
+      if (!flat_->is_last_input(p, e.other)) continue;
       start_slot[e.other] = take();
       Join join{.first_input = static_cast<std::uint32_t>(inputs_.size()),
                 .last_input = 0,
                 .start_slot = start_slot[e.other]};
-      for (const FlatEdge& in : flat_->in_edges(e.other))
-        inputs_.push_back({end_slot[in.other], in.lag, in.flow * tick_});
-      for (std::uint32_t k = join.first_input; k < inputs_.size(); ++k) {
-        if (flat_->in_edges(e.other)[k - join.first_input].other == p) inputs_[k].slot = kNoSlot;
+      for (std::uint32_t k = flat_->in_first[e.other]; k < flat_->in_first[e.other + 1]; ++k) {
+        const FlatEdge& in = flat_->in[k];
+        inputs_.push_back({in.other == p ? kNoSlot : end_slot[in.other], in.lag, flat_->in_flow[k] * tick_});
       }
       join.last_input = static_cast<std::uint32_t>(inputs_.size());
       joins_.push_back(join);
@@ -105,7 +78,7 @@ void Beam::plan_slots() {
     // Freed only now: within one step nothing is written where something is still read.
     free_slots.push_back(start_slot[p]);
     for (const FlatEdge& e : flat_->out_edges(p)) {
-      if (last_input[e.other] != p) continue;
+      if (!flat_->is_last_input(p, e.other)) continue;
       for (const FlatEdge& in : flat_->in_edges(e.other)) {
         if (in.other != p && needed_until[in.other] == p && end_slot[in.other] != kNoSlot) {
           free_slots.push_back(std::exchange(end_slot[in.other], kNoSlot));
@@ -124,9 +97,10 @@ void Beam::find_near(std::uint32_t count) {
   for (Position p = 0; p < flat_->size; ++p) {
     const Ladder& ladder = flat_->ladder(p);
     const double price = flat_->flow[p] * tick_;
-    const Ticks middle = flat_->time[centre_[p]];
-    const std::uint32_t first = centre_[p] - std::min(centre_[p] - ladder.first, count - 1);
-    const std::uint32_t last = std::min(ladder.first + ladder.count, centre_[p] + count + 1);
+    const std::uint32_t centre = guide_->centre[p];
+    const Ticks middle = flat_->time[centre];
+    const std::uint32_t first = centre - std::min(centre - ladder.first, count - 1);
+    const std::uint32_t last = std::min(ladder.first + ladder.count, centre + count + 1);
     kept.clear();
     for (std::uint32_t r = first; r < last; ++r) {
       // The middle's own time is subtracted so that the doubles hold small differences. Losses count from an
@@ -171,13 +145,13 @@ void Beam::expand(Position p, const BeamOptions& options) {
   const double sink = flat_->sink_flow[p] * tick_;
   const auto add = [&](std::uint32_t s, const Ticks* slots, std::uint32_t rung, double loss) {
     const Ticks end = slots[step.start_slot] + flat_->time[rung];
-    loss += settle(step, slots, end) + drift * std::abs(static_cast<double>(reference_[p] - end)) +
+    loss += settle(step, slots, end) + drift * std::abs(static_cast<double>(guide_->latest_end[p] - end)) +
             sink * static_cast<double>(flat_->target - end);
     candidates_.push_back({scores_[s] + loss, s, rung});
   };
   for (std::uint32_t s = 0; s < scores_.size(); ++s) {
     const Ticks* slots = &times_[std::size_t{s} * slots_];
-    const Ticks limit = deadline_[p] - slots[step.start_slot];
+    const Ticks limit = guide_->deadline[p] - slots[step.start_slot];
     const std::size_t before = candidates_.size();
     for (std::uint32_t k = near_first_[p]; k < near_first_[p + 1]; ++k) {
       if (flat_->time[near_[k].rung] <= limit) add(s, slots, near_[k].rung, near_[k].loss);

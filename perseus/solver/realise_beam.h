@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Internal to solver/: rounds a relaxed optimum by beam search in order of time, guided by the flow's prices.
-//
-// With a conserving flow of value F the cost of any choice is the lower bound plus a sum of losses, none of
-// them negative (DESIGN section 3): per computation the reduced cost c_k + flow t_k - min over k, per edge
-// the flow times the time for which the edge idles. So partial choices in order of time have losses that can
-// be compared, and the best few are kept. Most of the loss of a rounded plan is idling where paths join, so
-// each choice is charged at once for the joins that it settles. Losses do not see that a partial choice runs
-// early or late as a whole; a small charge for being off the relaxed optimum's times keeps it near.
+// Internal to solver/: rounds a relaxed optimum by beam search in order of time, guided by the flow's prices:
+// the best few partial choices are kept (losses: realise_guide.h). Most of the loss of a rounded plan is
+// idling where paths join, so each choice is charged at once for the joins that it settles.
 #pragma once
 
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <vector>
 
 #include "perseus/solver/realise_flat.h"
+#include "perseus/solver/realise_guide.h"
 
 namespace perseus::solver::internal {
 
@@ -30,9 +25,9 @@ struct BeamOptions {
 /// One problem's beam search; keeps what does not depend on the options from run to run.
 class Beam {
  public:
-  /// `flat` must outlive the object; its order should be one of time, which keeps the search narrow.
-  /// `duration`: of the relaxed optimum, by position, ticks.
-  Beam(const FlatProblem& flat, std::span<const Ticks> duration);
+  /// `flat` and `guide` must outlive the object; the order should be one of time, which keeps the search
+  /// narrow.
+  Beam(const FlatProblem& flat, const Guide& guide);
 
   /// The cheapest choice found; empty if the work limit was reached. It ends by the target in ticks.
   [[nodiscard]] Rungs run(const BeamOptions& options);
@@ -81,14 +76,11 @@ class Beam {
   void expand(Position p, const BeamOptions& options);
   [[nodiscard]] double settle(const Step& step, const Ticks* slots, Ticks end) const;
   void keep_best(Position p, std::uint32_t width);
-  void relax_deadlines(std::span<const Ticks> duration);
   bool enter(Position p, const Candidate& candidate, std::size_t index);
 
   const FlatProblem* flat_;
-  double tick_ = 0;                    ///< s
-  std::vector<Ticks> reference_;       ///< latest ends of the relaxed optimum
-  std::vector<Ticks> deadline_;        ///< latest ends allowed, a little later
-  std::vector<std::uint32_t> centre_;  ///< rung of the relaxed duration
+  const Guide* guide_;
+  double tick_ = 0;  ///< s
   std::uint32_t slots_ = 0;
   std::vector<Step> steps_;
   std::vector<Join> joins_;

@@ -38,6 +38,9 @@ struct Columns {
   std::vector<double> energy;
   double most_time = 0;
   double most_energy = 0;
+  // What the last price gave: in the steady state equal computations mostly carry equal flows.
+  double last_price = std::numeric_limits<double>::quiet_NaN();
+  double last_least = 0;
 };
 
 /// Options that no price can make the cheapest are left out: those that lie above the line between a faster
@@ -72,7 +75,8 @@ Columns columns(std::span<const core::Option> options) {
 }
 
 /// min_k (energy_k + price * time_k). Four running minima, so that one need not wait for the other.
-double least(const Columns& c, double price) {
+double least(Columns& c, double price) {
+  if (price == c.last_price) return c.last_least;
   double low[4];
   std::ranges::fill(low, std::numeric_limits<double>::infinity());
   const std::size_t n = c.time.size();
@@ -81,7 +85,8 @@ double least(const Columns& c, double price) {
     for (std::size_t j = 0; j < 4; ++j) low[j] = std::min(low[j], c.energy[k + j] + price * c.time[k + j]);
   }
   for (; k < n; ++k) low[0] = std::min(low[0], c.energy[k] + price * c.time[k]);
-  return std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
+  c.last_price = price;
+  return c.last_least = std::min(std::min(low[0], low[1]), std::min(low[2], low[3]));
 }
 
 /// A of the head comment.
@@ -92,7 +97,7 @@ SafeSum priced_options(const core::Problem& problem, const core::Certificate& ce
   SafeSum sum;
   const double unit = std::ldexp(1.0, certificate.unit_exponent);
   for (core::ComputationId i = 0; i < problem.size(); ++i) {
-    const Columns& c = sets[problem.option_set_of(i)];
+    Columns& c = sets[problem.option_set_of(i)];
     const double flow = unit * static_cast<double>(certificate.computation[i]);
     const double power = problem.blocking_power(problem.pipeline().rank_of(i)).value();
     // The flow is rounded to a double and again by the subtraction: size counts its full magnitude.

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <tuple>
 
 namespace perseus::solver::internal {
 namespace {
@@ -13,35 +15,45 @@ namespace {
 /// A target takes this many bits in ticks: two of them still add up without overflow.
 constexpr int kTargetBits = 60;
 
-Ticks ceil_ticks(core::Seconds t, int tick_exponent) {
-  return static_cast<Ticks>(std::ceil(std::ldexp(t.value(), -tick_exponent)));
+/// `per_second` is a power of two, so the product is exact.
+Ticks ceil_ticks(core::Seconds t, double per_second) {
+  return static_cast<Ticks>(std::ceil(t.value() * per_second));
+}
+
+double ticks_per_second(const FlatProblem& flat) {
+  return std::ldexp(1.0, -flat.tick_exponent);
 }
 
 /// Sorts one set's options into rungs and appends them. Options slower than the target are left out.
 void add_ladder(const core::Problem& problem, std::uint32_t set, core::Watts blocking, core::Seconds target,
                 FlatProblem& flat) {
+  struct Entry {
+    core::Seconds time;
+    double cost;
+    std::uint32_t option;
+    bool operator<(const Entry& o) const {
+      return std::tie(time, cost, option) < std::tie(o.time, o.cost, o.option);
+    }
+  };
   const auto options = problem.option_set(set);
-  const auto cost = [&](const core::Option& o) { return (o.energy - blocking * o.time).value(); };
-  std::vector<std::uint32_t> order;
+  std::vector<Entry> order;
+  order.reserve(options.size());
+  // Profiles list the highest clock first, which is mostly the fastest; what is sorted is not sorted again.
   for (std::uint32_t k = 0; k < options.size(); ++k) {
-    if (options[k].time <= target) order.push_back(k);
+    const core::Option& o = options[k];
+    if (o.time <= target) order.push_back({o.time, (o.energy - blocking * o.time).value(), k});
   }
-  std::ranges::sort(order, [&](std::uint32_t a, std::uint32_t b) {
-    if (options[a].time != options[b].time) return options[a].time < options[b].time;
-    const double cost_a = cost(options[a]);
-    const double cost_b = cost(options[b]);
-    return cost_a != cost_b ? cost_a < cost_b : a < b;
-  });
+  if (!std::ranges::is_sorted(order, std::less<>())) std::ranges::sort(order, std::less<>());
   Ladder ladder{.first = static_cast<std::uint32_t>(flat.time.size()), .count = 0};
+  const double per_second = ticks_per_second(flat);
   double cheapest = std::numeric_limits<double>::infinity();
-  for (const std::uint32_t k : order) {
-    const double c = cost(options[k]);
-    if (c >= cheapest) continue;
-    cheapest = c;
-    flat.time.push_back(ceil_ticks(options[k].time, flat.tick_exponent));
-    flat.cost.push_back(c);
-    flat.option.push_back(k);
-    flat.exact_time.emplace_back(options[k].time);
+  for (const Entry& e : order) {
+    if (e.cost >= cheapest) continue;
+    cheapest = e.cost;
+    flat.time.push_back(ceil_ticks(e.time, per_second));
+    flat.cost.push_back(e.cost);
+    flat.option.push_back(e.option);
+    flat.exact_time.emplace_back(e.time);
     ++ladder.count;
   }
   flat.ladders.push_back(ladder);
@@ -59,7 +71,8 @@ void add_ladders(const core::Problem& problem, core::Seconds target, FlatProblem
 
 /// Edges by position, in both directions, with their lags and flows.
 void add_edges(const core::Problem& problem, const core::Certificate& certificate, FlatProblem& flat) {
-  const auto edges = problem.pipeline().edges();
+  const core::Pipeline& pipeline = problem.pipeline();
+  const auto edges = pipeline.edges();
   const double unit = std::ldexp(1.0, certificate.unit_exponent);
   std::vector<double> flow(edges.size(), 0);
   for (const auto& e : certificate.edges) flow[e.edge] = unit * static_cast<double>(e.flow);
@@ -68,29 +81,29 @@ void add_edges(const core::Problem& problem, const core::Certificate& certificat
 
   flat.in_first.assign(flat.size + 1, 0);
   flat.out_first.assign(flat.size + 1, 0);
-  for (const core::Edge& e : edges) {
-    ++flat.in_first[position[e.to] + 1];
-    ++flat.out_first[position[e.from] + 1];
-  }
-  for (Position p = 0; p < flat.size; ++p) {
-    flat.in_first[p + 1] += flat.in_first[p];
-    flat.out_first[p + 1] += flat.out_first[p];
-  }
+  for (const core::Edge& e : edges) ++flat.in_first[position[e.to] + 1];
+  for (Position p = 0; p < flat.size; ++p) flat.in_first[p + 1] += flat.in_first[p];
   flat.in.resize(edges.size());
-  flat.exact_lag.resize(edges.size());
-  flat.out.resize(edges.size());
-  auto in_next = flat.in_first;
-  auto out_next = flat.out_first;
+  flat.in_flow.resize(edges.size());
+  flat.out.reserve(edges.size());
   flat.sink_flow = flat.flow;
-  for (core::EdgeId e = 0; e < edges.size(); ++e) {
-    const Position from = position[edges[e].from];
-    const Position to = position[edges[e].to];
-    const core::Seconds seconds = edges[e].cross_rank ? problem.lag(e) : core::Seconds(0);
-    const Ticks lag = ceil_ticks(seconds, flat.tick_exponent);
-    flat.exact_lag[in_next[to]] = core::ExactTime(seconds);
-    flat.in[in_next[to]++] = {from, lag, flow[e]};
-    flat.out[out_next[from]++] = {to, lag, flow[e]};
-    flat.sink_flow[from] -= flow[e];
+  const double per_second = ticks_per_second(flat);
+  auto in_next = flat.in_first;
+  for (Position p = 0; p < flat.size; ++p) {
+    const core::ComputationId i = flat.id[p];
+    for (core::EdgeId e = pipeline.first_out(i); e < pipeline.first_out(i + 1); ++e) {
+      const core::Seconds lag = problem.lag(e);
+      const Position to = position[edges[e].to];
+      const std::uint32_t at = in_next[to]++;
+      flat.out.push_back({to, lag == core::Seconds(0) ? 0 : ceil_ticks(lag, per_second)});
+      flat.in[at] = {p, flat.out.back().lag};
+      flat.in_flow[at] = flow[e];
+      flat.sink_flow[p] -= flow[e];
+      if (lag == core::Seconds(0)) continue;
+      if (flat.exact_lag.empty()) flat.exact_lag.resize(edges.size());
+      flat.exact_lag[at] = core::ExactTime(lag);
+    }
+    flat.out_first[p + 1] = static_cast<std::uint32_t>(flat.out.size());
   }
 }
 
@@ -117,6 +130,12 @@ std::unexpected<core::Error> infeasible(const core::Problem& problem, core::Seco
                   target.value(), t_min.value()));
 }
 
+/// When in-edge e lets its computation start.
+core::ExactTime arrival(const FlatProblem& flat, const std::vector<core::ExactTime>& end, std::uint32_t e) {
+  const core::ExactTime from = end[flat.in[e].other];
+  return flat.exact_lag.empty() ? from : from + flat.exact_lag[e];
+}
+
 /// Ends of all computations and their maximum, exactly.
 core::ExactTime exact_ends(const FlatProblem& flat, const Rungs& rungs, std::vector<core::ExactTime>& end) {
   end.resize(flat.size);
@@ -124,7 +143,7 @@ core::ExactTime exact_ends(const FlatProblem& flat, const Rungs& rungs, std::vec
   for (Position p = 0; p < flat.size; ++p) {
     core::ExactTime start;
     for (std::uint32_t e = flat.in_first[p]; e < flat.in_first[p + 1]; ++e) {
-      start = std::max(start, end[flat.in[e].other] + flat.exact_lag[e]);
+      start = std::max(start, arrival(flat, end, e));
     }
     end[p] = start + flat.exact_time[rungs[p]];
     makespan = std::max(makespan, end[p]);
@@ -148,7 +167,7 @@ Position cheapest_on_longest_path(const FlatProblem& flat, const Rungs& rungs,
     }
     const core::ExactTime start = end[p] - flat.exact_time[rungs[p]];
     std::uint32_t e = flat.in_first[p];
-    while (e < flat.in_first[p + 1] && end[flat.in[e].other] + flat.exact_lag[e] != start) ++e;
+    while (e < flat.in_first[p + 1] && arrival(flat, end, e) != start) ++e;
     if (e == flat.in_first[p + 1]) return best;
     p = flat.in[e].other;
   }
@@ -164,6 +183,8 @@ core::Result<FlatProblem> flatten(const core::Problem& problem, std::span<const 
   FlatProblem flat;
   flat.size = problem.size();
   flat.id.assign(order.begin(), order.end());
+  flat.set.reserve(flat.size);
+  flat.flow.reserve(flat.size);
   flat.tick_exponent = std::ilogb(target.value()) + 1 - kTargetBits;
   flat.target = static_cast<Ticks>(std::ldexp(target.value(), -flat.tick_exponent));
   flat.exact_target = core::ExactTime(target);
@@ -200,11 +221,11 @@ double objective(const FlatProblem& flat, const Rungs& rungs) {
   return cost + flat.wait_power * exact_makespan(flat, rungs).nearest_seconds().value();
 }
 
-void repair(const FlatProblem& flat, Rungs& rungs) {
+core::ExactTime repair(const FlatProblem& flat, Rungs& rungs) {
   std::vector<core::ExactTime> end;
   for (;;) {
     const core::ExactTime makespan = exact_ends(flat, rungs, end);
-    if (makespan <= flat.exact_target) return;
+    if (makespan <= flat.exact_target) return makespan;
     --rungs[cheapest_on_longest_path(flat, rungs, end, makespan)];
   }
 }

@@ -29,7 +29,6 @@ using Position = std::uint32_t;
 struct FlatEdge {
   Position other = 0;
   Ticks lag = 0;
-  double flow = 0;  ///< W, of the certificate
 };
 
 /// Rungs of one option set: by rising time and strictly falling effective cost; what is slower without being
@@ -45,9 +44,11 @@ struct FlatProblem {
   std::vector<std::uint32_t> set;       ///< by position: index into `ladders`
   std::vector<double> flow;             ///< by position: W through the computation
   std::vector<double> sink_flow;        ///< by position: W from the computation to the sink
-  std::vector<std::uint32_t> in_first;  ///< in-edges of p: [in_first[p], in_first[p + 1])
+  /// In-edges of p, by rising position of the other end: [in_first[p], in_first[p + 1]).
+  std::vector<std::uint32_t> in_first;
   std::vector<FlatEdge> in;
-  std::vector<core::ExactTime> exact_lag;  ///< of each in-edge
+  std::vector<double> in_flow;             ///< of each in-edge: W, of the certificate
+  std::vector<core::ExactTime> exact_lag;  ///< of each in-edge; empty if all are 0
   std::vector<std::uint32_t> out_first;
   std::vector<FlatEdge> out;
 
@@ -67,6 +68,10 @@ struct FlatProblem {
 
   [[nodiscard]] std::span<const FlatEdge> in_edges(Position p) const {
     return {in.data() + in_first[p], in.data() + in_first[p + 1]};
+  }
+  /// Whether p is the last of the inputs of v in the order: then its end settles the start of v.
+  [[nodiscard]] bool is_last_input(Position p, Position v) const {
+    return in_first[v] < in_first[v + 1] && in[in_first[v + 1] - 1].other == p;
   }
   [[nodiscard]] std::span<const FlatEdge> out_edges(Position p) const {
     return {out.data() + out_first[p], out.data() + out_first[p + 1]};
@@ -91,7 +96,8 @@ core::Result<FlatProblem> flatten(const core::Problem& problem, std::span<const 
 [[nodiscard]] double objective(const FlatProblem& flat, const Rungs& rungs);
 
 /// Speeds computations on the exact longest path up, least extra cost first, until the choice ends by the
-/// exact target: mends what rounding to ticks let through. Ends because the fastest options do fit.
-void repair(const FlatProblem& flat, Rungs& rungs);
+/// exact target: mends what rounding to ticks let through. Ends because the fastest options do fit. Answers
+/// the makespan.
+core::ExactTime repair(const FlatProblem& flat, Rungs& rungs);
 
 }  // namespace perseus::solver::internal

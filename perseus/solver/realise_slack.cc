@@ -118,41 +118,6 @@ std::uint32_t slowest_rung(const FlatProblem& flat, Position p, Ticks limit) {
   return it == first ? ladder.first : static_cast<std::uint32_t>(it - flat.time.begin()) - 1;
 }
 
-std::vector<Ticks> latest_ends(const FlatProblem& flat, std::span<const Ticks> duration) {
-  std::vector<Ticks> latest(flat.size);
-  for (Position p = flat.size; p-- > 0;) {
-    latest[p] = flat.target;
-    for (const FlatEdge& e : flat.out_edges(p)) {
-      const Ticks fastest = flat.time[flat.ladder(e.other).first];
-      // Within [fastest, target] whatever is passed in: with ends at 0 or later nothing here can overflow.
-      const Ticks span = std::clamp(duration[e.other], fastest, std::max(fastest, flat.target));
-      latest[p] = std::min(latest[p], latest[e.other] - span - e.lag);
-    }
-    latest[p] = std::max(latest[p], Ticks{0});
-  }
-  // Rounding may have made a path of durations some ticks too long; the fastest options always fit.
-  std::vector<Ticks> earliest(flat.size);
-  for (Position p = 0; p < flat.size; ++p) {
-    Ticks start = 0;
-    for (const FlatEdge& e : flat.in_edges(p)) start = std::max(start, earliest[e.other] + e.lag);
-    earliest[p] = start + flat.time[flat.ladder(p).first];
-    latest[p] = std::max(latest[p], earliest[p]);
-  }
-  return latest;
-}
-
-Rungs round_forward(const FlatProblem& flat, std::span<const Ticks> latest_end) {
-  Rungs rungs(flat.size);
-  std::vector<Ticks> end(flat.size);
-  for (Position p = 0; p < flat.size; ++p) {
-    Ticks start = 0;
-    for (const FlatEdge& e : flat.in_edges(p)) start = std::max(start, end[e.other] + e.lag);
-    rungs[p] = slowest_rung(flat, p, latest_end[p] - start);
-    end[p] = start + flat.time[rungs[p]];
-  }
-  return rungs;
-}
-
 void spend_slack(const FlatProblem& flat, LongestPaths& paths) {
   std::priority_queue<Saving> queue;
   for (Position p = 0; p < flat.size; ++p) {

@@ -52,15 +52,6 @@ class LongestPaths {
 /// The slowest rung of p that takes no longer than `limit`; the fastest if none does.
 [[nodiscard]] std::uint32_t slowest_rung(const FlatProblem& flat, Position p, Ticks limit);
 
-/// Latest ends if every computation takes as long as in the relaxed optimum (`duration`, by position, ticks),
-/// yet never so early that the fastest options would not fit: a choice that keeps each of these ends by the
-/// target, and there is one from any partial choice that does.
-[[nodiscard]] std::vector<Ticks> latest_ends(const FlatProblem& flat, std::span<const Ticks> duration);
-
-/// First choice: from first to last, each computation takes the slowest rung that keeps its latest end, so
-/// that what one computation leaves over by rounding is used by the next on its path.
-[[nodiscard]] Rungs round_forward(const FlatProblem& flat, std::span<const Ticks> latest_end);
-
 /// Spends slack until no single computation can be made cheaper: largest saving per second first.
 void spend_slack(const FlatProblem& flat, LongestPaths& paths);
 
