@@ -93,7 +93,7 @@ void Fleet::on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& 
   }
 }
 
-void Fleet::on_reopened(core::Status status, std::vector<Abilities> abilities) {
+void Fleet::on_reopened(const core::Status& status, std::vector<Abilities> abilities) {
   AuditEntry audit{.event = AuditEvent::kDriver, .detail = "opened again"};
   if (!status) {
     audit.result = core::info(status.error().code()).name;

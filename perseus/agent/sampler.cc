@@ -114,7 +114,7 @@ void Sampler::run() {
       questions.swap(questions_);
       paused = paused_;
     }
-    answer(std::move(questions), paused);
+    answer(questions, paused);
     if (paused || time_.now() < next) continue;
     read();
     const std::lock_guard lock(mutex_);
@@ -123,7 +123,7 @@ void Sampler::run() {
   answer(std::exchange(questions_, {}), true);
 }
 
-void Sampler::answer(std::vector<Processes> questions, bool paused) {
+void Sampler::answer(const std::vector<Processes>& questions, bool paused) {
   for (const Processes& done : questions) {
     if (paused) {
       done(core::fail(core::ErrorCode::kDriver, "the agent has let go of its GPUs"));

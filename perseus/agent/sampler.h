@@ -65,7 +65,7 @@ class Sampler {
 
  private:
   void run();
-  void answer(std::vector<Processes> questions, bool paused);
+  void answer(const std::vector<Processes>& questions, bool paused);
   void read();
 
   gpu::Device& device_;
