@@ -8,7 +8,6 @@
 #include <utility>
 #include <variant>
 
-#include "perseus/lease/process_handle.h"
 #include "perseus/lease/recover.h"
 #include "perseus/wire/seqpacket.h"
 
@@ -17,9 +16,9 @@ namespace {
 
 using core::ErrorCode;
 
-core::Result<wire::AgentReply> exchange(int socket, const wire::AgentRequest& request, int fd,
+core::Result<wire::AgentReply> exchange(int socket, const wire::AgentRequest& request,
                                         wire::Deadline deadline) {
-  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(request), fd, deadline));
+  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(request), -1, deadline));
   PERSEUS_ASSIGN_OR_RETURN(const auto packet, wire::receive_packet(socket, wire::kMaxAgentPacket, deadline));
   if (packet.end) return core::fail(ErrorCode::kIo, "the agent has closed the connection");
   PERSEUS_ASSIGN_OR_RETURN(auto reply, wire::parse_agent_reply(packet.bytes));
@@ -80,14 +79,12 @@ core::Result<wire::AgentReply> ask_agent(const std::string& socket, const wire::
                       fmt::format("cannot reach the agent: {}; is it running? perseus doctor tells more",
                                   connection.error().text()));
   }
-  PERSEUS_ASSIGN_OR_RETURN(const auto self, lease::ProcessHandle::open(::getpid()));
-  PERSEUS_ASSIGN_OR_RETURN(
-      const auto welcome,
-      exchange(connection->get(), wire::Hello{.client = "perseus agent"}, self.fd(), deadline));
+  PERSEUS_ASSIGN_OR_RETURN(const auto welcome,
+                           exchange(connection->get(), wire::Hello{.client = "perseus agent"}, deadline));
   if (!std::holds_alternative<wire::Welcome>(welcome)) {
     return core::fail(ErrorCode::kInvalidInput, "the agent did not answer hello with a welcome");
   }
-  return exchange(connection->get(), request, -1, deadline);
+  return exchange(connection->get(), request, deadline);
 }
 
 core::Status run_status(const std::string& socket, bool json, std::ostream& out) {

@@ -180,7 +180,7 @@ void Fleet::recover(const lease::Journal& journal) {
   }
 }
 
-void Fleet::on_owed(GpuIndex gpu, const std::string& owner, core::Status status) {
+void Fleet::on_owed(GpuIndex gpu, const std::string& owner, const core::Status& status) {
   table_.restored(gpu, status.has_value());
   ++(status ? units_[gpu]->leases.restored : units_[gpu]->leases.restore_failures);
   AuditEntry audit = entry(AuditEvent::kRestore, gpu);
@@ -262,7 +262,7 @@ void Fleet::acquire(GpuIndex gpu, LeaseAsk ask, const Permit& permit, GrantedRep
   if (!accepted) on_started(gpu, lease, std::move(accepted));
 }
 
-void Fleet::on_started(GpuIndex gpu, LeaseId lease, core::Status status) {
+void Fleet::on_started(GpuIndex gpu, LeaseId lease, const core::Status& status) {
   GpuUnit& unit = *units_[gpu];
   const bool held = table_.started(lease, status.has_value());
   if (!unit.starting || unit.starting->lease != lease) return;
@@ -322,7 +322,7 @@ void Fleet::carry_out(const Ending& ending, AuditEvent event) {
   if (ending.tell && told_) told_(ending);
 }
 
-void Fleet::on_restored(GpuIndex gpu, const Ending& ending, core::Status status) {
+void Fleet::on_restored(GpuIndex gpu, const Ending& ending, const core::Status& status) {
   GpuUnit& unit = *units_[gpu];
   table_.restored(gpu, status.has_value());
   if (ending.outcome != lease::Outcome::kYielded) {

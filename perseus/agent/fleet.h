@@ -103,14 +103,14 @@ class Fleet {
   void adopt_abilities(GpuIndex gpu, Abilities abilities);
   void carry_out(const Ending& ending, AuditEvent event);
   void carry_out(const std::vector<Ending>& endings, AuditEvent event);
-  void on_started(GpuIndex gpu, LeaseId lease, core::Status status);
-  void on_restored(GpuIndex gpu, const Ending& ending, core::Status status);
-  void on_owed(GpuIndex gpu, const std::string& owner, core::Status status);
+  void on_started(GpuIndex gpu, LeaseId lease, const core::Status& status);
+  void on_restored(GpuIndex gpu, const Ending& ending, const core::Status& status);
+  void on_owed(GpuIndex gpu, const std::string& owner, const core::Status& status);
   void on_clock_event(GpuIndex gpu, const lease::ClockEvent& event);
   void on_reading(GpuIndex gpu, const Reading& reading, const std::optional<ClockReading>& judged);
   void on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& reading);
   void ask_abilities(GpuIndex gpu);
-  void on_reopened(core::Status status, std::string driver_version);
+  void on_reopened(const core::Status& status, std::string driver_version);
   void reopen_for_lost();
   void on_driver_error(GpuIndex gpu, const core::Error& error);
   void close_when_free();

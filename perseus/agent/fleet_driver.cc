@@ -94,7 +94,7 @@ void Fleet::on_verdict(GpuIndex gpu, WriterVerdict verdict, const ClockReading& 
   }
 }
 
-void Fleet::on_reopened(core::Status status, std::string driver_version) {
+void Fleet::on_reopened(const core::Status& status, std::string driver_version) {
   AuditEntry audit{.event = AuditEvent::kDriver, .detail = "opened again"};
   if (!status) {
     audit.result = core::info(status.error().code()).name;

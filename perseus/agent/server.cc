@@ -88,13 +88,9 @@ void Server::accept_all() {
 
 core::Status Server::check_room(uid_t uid) const {
   const format::AgentConfig& config = context_.fleet.config();
-  if (uid == ::geteuid()) {
-    // The administrator gets in when all others have used up their room.
-    if (connections_.size() < config.max_connections + kReserve) return {};
-    return core::fail(ErrorCode::kLimit,
-                      fmt::format("the agent has {} connections, its reserve included", connections_.size()));
-  }
-  if (connections_.size() >= config.max_connections) {
+  // The administrator gets in when all others have used up their room.
+  const std::size_t room = config.max_connections + (uid == ::geteuid() ? kReserve : 0);
+  if (connections_.size() >= room) {
     return core::fail(ErrorCode::kLimit,
                       fmt::format("the agent has {} connections, the limit", config.max_connections));
   }
