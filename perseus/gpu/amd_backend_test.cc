@@ -261,6 +261,17 @@ TEST_F(AmdBackendTest, CallsOneAtATimeBeforeRocm72) {
   EXPECT_FALSE(driver_->overlapped);
 }
 
+// A thread that sets a clock and one that re-opens the driver must not wait for each other.
+TEST_F(AmdBackendTest, ReopensWhileClocksAreSet) {
+  open();
+  std::thread setter([this] {
+    for (int i = 0; i < 200; ++i) EXPECT_TRUE(gpu().lock_clock(Megahertz{900}));
+  });
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(backend_->reopen());
+  setter.join();
+  EXPECT_EQ(physical().max_mhz, 900U);
+}
+
 TEST_F(AmdBackendTest, LostClosedAndBack) {
   open();
   Device* second = &gpu(1);

@@ -36,12 +36,9 @@ void AmdDevice::attach(amd::Handle handle, bool partitioned) {
   handle_ = handle;
   partitioned_ = partitioned;
   missing_ = false;
-  {
-    const std::lock_guard lock(clocks_mutex_);
-    clocks_.reset();
-  }
-  const std::lock_guard lock(setting_mutex_);
-  locked_.reset();  // another program may have set something meanwhile
+  ++openings_;  // another program may have set something meanwhile: locked_ says nothing any more
+  const std::lock_guard lock(clocks_mutex_);
+  clocks_.reset();
 }
 
 void AmdDevice::mark_missing() {
@@ -190,6 +187,8 @@ core::Status AmdDevice::reset_to_auto() {
 /// Each call sets one bound, and the driver refuses a lower bound above the upper one: down goes the lower
 /// first, up the upper one.
 core::Status AmdDevice::set_limits(core::Megahertz clock) {
+  const std::uint32_t opening = openings_;
+  if (locked_in_ != opening) locked_.reset();
   if (!locked_) PERSEUS_RETURN_IF_ERROR(reset_to_auto());  // the bounds are then as wide as they get
   const bool down = !locked_ || clock <= *locked_;
   const std::array<std::uint32_t, 2> order =
@@ -202,6 +201,7 @@ core::Status AmdDevice::set_limits(core::Megahertz clock) {
     return status;
   }
   locked_ = clock;
+  locked_in_ = opening;
   return {};
 }
 

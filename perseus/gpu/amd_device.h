@@ -4,6 +4,8 @@
 // Private to the AMD backend.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -96,7 +98,10 @@ class AmdDevice final : public Device {
   std::mutex clocks_mutex_;
   std::shared_ptr<const Clocks> clocks_;
   std::mutex setting_mutex_;               // the two bounds are set as one
-  std::optional<core::Megahertz> locked_;  // by us since the last opening
+  std::optional<core::Megahertz> locked_;  // by us in opening locked_in_
+  std::uint32_t locked_in_ = 0;
+  // Counted by attach(), which may not wait for setting_mutex_: its owner may be waiting for the gate.
+  std::atomic<std::uint32_t> openings_ = 0;
   std::mutex energy_mutex_;
   EnergyEpochs epochs_;
   std::optional<EnergyCrossCheck> check_;
