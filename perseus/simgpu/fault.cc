@@ -81,7 +81,8 @@ core::Result<double> parse_value(const FaultInfo& row, std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool is_number = error == std::errc() && end == text.data() + text.size();
-  if (!is_number || !(value >= range.low && value <= range.high)) {
+  const bool inside = value >= range.low && value <= range.high;  // NaN is not
+  if (!is_number || !inside) {
     return core::fail(core::ErrorCode::kInvalidInput,
                       fmt::format("fault {}: value \"{}\" is not a number from {} to {}", row.name, text,
                                   range.low, range.high));

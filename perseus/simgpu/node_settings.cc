@@ -172,9 +172,10 @@ Answer Node::set_power_limit(std::uint32_t gpu, core::Watts limit) {
   return impl_->set(
       gpu, {.call = SettingCall::kPowerLimit, .value = limit.value()}, [=](DeviceAccess& access) {
         const GpuConstants& constants = access.constants();
-        if (!(limit.value() >= constants.least_power_limit_w && limit.value() <= constants.power_limit_w)) {
-          return Answer::kInvalidArgument;
-        }
+        // Not a number is in no range.
+        const bool allowed =
+            limit.value() >= constants.least_power_limit_w && limit.value() <= constants.power_limit_w;
+        if (!allowed) return Answer::kInvalidArgument;
         access.state().power_limit_w = limit.value();
         return Answer::kOk;
       });

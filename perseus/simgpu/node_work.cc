@@ -20,7 +20,8 @@ core::Status check_work(const Work& work) {
     if (value >= 0 && value <= 1) return {};
     return core::fail(core::ErrorCode::kInvalidInput, fmt::format("{} {} is not from 0 to 1", name, value));
   };
-  if (!(work.duration.value() >= 0 && work.duration.value() <= 1e6)) {
+  const bool lasts = work.duration.value() >= 0 && work.duration.value() <= 1e6;  // NaN does not
+  if (!lasts) {
     return core::fail(core::ErrorCode::kInvalidInput,
                       fmt::format("a computation of {} s is not from 0 to 1000000 s", work.duration.value()));
   }

@@ -193,7 +193,8 @@ core::Status check_header(const NodeShared& node, std::size_t bytes, const std::
       node.bytes != bytes) {
     return refuse(path, fmt::format("is damaged: {} bytes for {} GPUs", bytes, node.gpu_count));
   }
-  if (!(node.time_scale > 0 && node.time_scale <= 1e6)) return refuse(path, "is damaged: its time scale");
+  const bool runs = node.time_scale > 0 && node.time_scale <= 1e6;
+  if (!runs) return refuse(path, "is damaged: its time scale");
   if (node.boot_id != boot_id()) {
     return refuse(path, "is of an earlier boot of this machine: destroy it and create it again");
   }

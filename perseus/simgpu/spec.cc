@@ -73,20 +73,23 @@ core::Status validate_latency(const LatencySpec& latency) {
   return in_range("latency.sigma_of_switches", latency.sigma_of_switches, 0, 3);
 }
 
+core::Status validate_powers(const GpuSpec& gpu) {
+  // A cold chip leaks less, but no power is negative.
+  const double least =
+      std::max(0.0, gpu.thermal.leakage_w_per_k * (gpu.thermal.reference - gpu.thermal.ambient).value());
+  PERSEUS_RETURN_IF_ERROR(in_range("idle_power (W)", gpu.idle_power.value(), least, 1e5));
+  PERSEUS_RETURN_IF_ERROR(in_range("static_power (W)", gpu.clocks.front().static_power.value(), least, 1e5));
+  PERSEUS_RETURN_IF_ERROR(in_range("memory_power (W)", gpu.memory_power.value(), 0, 1e5));
+  PERSEUS_RETURN_IF_ERROR(in_range("power_limit (W)", gpu.power_limit.value(), 1, 1e5));
+  return in_range("least_power_limit (W)", gpu.least_power_limit.value(), 0, gpu.power_limit.value());
+}
+
 core::Status validate_gpu(const GpuSpec& gpu) {
   PERSEUS_RETURN_IF_ERROR(text_fits("name", gpu.name, 95));
   PERSEUS_RETURN_IF_ERROR(validate_clocks(gpu.clocks));
   PERSEUS_RETURN_IF_ERROR(in_range("memory_clock (MHz)", gpu.memory_clock.value(), 1, 100'000));
   PERSEUS_RETURN_IF_ERROR(validate_thermal(gpu.thermal));
-  // A cold chip leaks less, but no power is negative.
-  const double coldest = gpu.thermal.leakage_w_per_k * (gpu.thermal.reference - gpu.thermal.ambient).value();
-  PERSEUS_RETURN_IF_ERROR(in_range("idle_power (W)", gpu.idle_power.value(), std::max(0.0, coldest), 1e5));
-  PERSEUS_RETURN_IF_ERROR(
-      in_range("static_power (W)", gpu.clocks.front().static_power.value(), std::max(0.0, coldest), 1e5));
-  PERSEUS_RETURN_IF_ERROR(in_range("memory_power (W)", gpu.memory_power.value(), 0, 1e5));
-  PERSEUS_RETURN_IF_ERROR(in_range("power_limit (W)", gpu.power_limit.value(), 1, 1e5));
-  PERSEUS_RETURN_IF_ERROR(
-      in_range("least_power_limit (W)", gpu.least_power_limit.value(), 0, gpu.power_limit.value()));
+  PERSEUS_RETURN_IF_ERROR(validate_powers(gpu));
   PERSEUS_RETURN_IF_ERROR(validate_latency(gpu.latency));
   PERSEUS_RETURN_IF_ERROR(in_range("counter_period (s)", gpu.counter_period.value(), 1e-6, 100));
   return in_range("idle_after (s)", gpu.idle_after.value(), 0, 1000);
