@@ -245,7 +245,7 @@ Optimum Walk::optimum_at(std::int64_t time) const {
     for (; !chain.empty(); chain.pop_back()) {
       const NodeId u = chain.back();
       const Dart up = halves_.node(u).up;
-      const std::int64_t length = arc_[up / 2].base;  // both ends are on one side: it rests
+      const std::int64_t length = span(arc_[up / 2]);  // it rests; at the minimum perhaps only from now on
       optimum.node_time[u] = optimum.node_time[above] + (up % 2 == 0 ? -length : length);
       optimum.sink_side[u] = optimum.sink_side[above];
       known[u] = 1;
