@@ -36,6 +36,10 @@ FaceTree::FaceTree(const Faces& faces, const std::vector<char>& in_tree)
 void FaceTree::append_leaving(Dart p, std::vector<Dart>& darts) {
   // Once around the part: over p from the face beside it, and back by the tree. Climb from both ends in
   // turns; the first face that the other climb has met is where they join.
+  if (stamp_ > kLastStamp) {
+    for (Face& face : face_) face.mark = 0;
+    stamp_ = 0;
+  }
   stamp_ += 2;
   back_.clear();
   FaceId u = beside_[p ^ 1];

@@ -15,6 +15,7 @@
 
 namespace perseus::solver {
 
+/// The tree of the faces. For one thread.
 class FaceTree {
  public:
   /// `in_tree` per arc of the network; the arc that a drawing adds is taken to be in the tree. `faces` must
@@ -32,6 +33,7 @@ class FaceTree {
     std::uint32_t mark = 0;
   };
   static constexpr FaceId kNoFace = 0xffffffff;
+  static constexpr std::uint32_t kLastStamp = 0xfffffff0;
   void hang(FaceId face, Dart up);
 
   const std::vector<FaceId>& beside_;

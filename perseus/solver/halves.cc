@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/solver/halves.h"
 
+#include <algorithm>
 #include <array>
 
 namespace perseus::solver {
@@ -144,7 +145,10 @@ void Halves::go_through(Dart p, bool sink_side) {
   detach(from(p), to(p));
   const bool is_part = collect_smaller(from(p), sink_side ? sink_ : source_);
   work_ += 4 * part_.size();
-  ++marks_;
+  if (++marks_ == 0) {
+    std::ranges::fill(mark_, 0);
+    marks_ = 1;
+  }
   for (const NodeId v : part_) mark_[v] = marks_;
   for (const NodeId v : part_) {
     for (std::uint32_t i = first_incident_[v]; i < first_incident_[v + 1]; ++i) {

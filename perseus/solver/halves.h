@@ -23,8 +23,11 @@
 
 namespace perseus::solver {
 
+/// Both trees, and the edges of parts. For one thread; two steps make a change: leaving(), then rehang() or
+/// move() of the part that it asked for.
 class Halves {
  public:
+  /// A node's place in its tree.
   struct Node {
     Dart up = kNoDart;  ///< dart to its parent; source and sink have none
     NodeId parent = 0;
@@ -44,10 +47,10 @@ class Halves {
   /// The darts that leave the part that hangs by tree dart p (which leads up), p first. `sink_side` says
   /// where it hangs. Valid until the next call.
   [[nodiscard]] const std::vector<Dart>& leaving(Dart p, bool sink_side);
-  /// The part of the last leaving(p) hangs by another of these darts from now on, on its own side.
+  /// After leaving(p): that part hangs by d from now on, another of those darts, which leads to its own side.
   void rehang(Dart p, Dart d);
-  /// It moves to the other side, where d leads, another of these darts.
-  void move(Dart p, Dart d, bool sink_side);  // one of the two follows each leaving()
+  /// After leaving(p, sink_side): that part changes sides and hangs by d, which leads to the other side.
+  void move(Dart p, Dart d, bool sink_side);
   /// Work done so far, in visits of nodes and darts.
   [[nodiscard]] std::uint64_t work() const { return work_; }
 

@@ -6,8 +6,8 @@
 namespace perseus::solver {
 
 const Faces& Walk::no_faces() {
-  static const Faces none;
-  return none;
+  static const Faces kNone;
+  return kNone;
 }
 
 Walk::Walk(const Network& network, const Optimum& optimum, const Faces& faces)
