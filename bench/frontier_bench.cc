@@ -66,7 +66,7 @@ void Sample40(benchmark::State& state) {
 
 #define PERSEUS_SMALL_SIZES ->Args({4, 8})->Args({8, 32})->Args({8, 128})
 #define PERSEUS_LARGE_SIZES \
-  ->Args({8, 512})->Args({16, 128})->Args({16, 512})->Args({32, 128})->Args({64, 128})
+  ->Args({8, 512})->Args({16, 128})->Args({16, 512})->Args({32, 128})->Args({64, 128})->Args({64, 1024})
 BENCHMARK(FrontierToTStar) PERSEUS_SMALL_SIZES PERSEUS_LARGE_SIZES->Unit(benchmark::kMillisecond);
 BENCHMARK(FrontierToTMax) PERSEUS_SMALL_SIZES->Args({16, 512})->Unit(benchmark::kMillisecond);
 BENCHMARK(PointOfFrontier) PERSEUS_SMALL_SIZES->Args({16, 128})->Unit(benchmark::kMicrosecond);
