@@ -32,12 +32,14 @@ struct Prepared {
   core::Problem problem;
   Scaled scaled;
   Contracted contracted;
+  Faces faces;
 };
 
 core::Result<Prepared> prepare(const core::Problem& problem) {
   PERSEUS_ASSIGN_OR_RETURN(Scaled scaled, scale(problem));
   Contracted contracted = contract(problem, scaled);
-  return Prepared{problem, std::move(scaled), std::move(contracted)};
+  Faces faces = draw(contracted.network);
+  return Prepared{problem, std::move(scaled), std::move(contracted), std::move(faces)};
 }
 
 FrontierData::Checkpoint to_checkpoint(Optimum optimum) {
@@ -59,17 +61,17 @@ constexpr double kCoarseShare = 0.88;
 
 /// An optimum a little above T*, where the slope has not passed `blocking` yet, by a simpler profile. Falls
 /// back to T_max, which is always right.
-Optimum above_star(const Network& network, Optimum slowest, std::int64_t blocking) {
+Optimum above_star(const Network& network, const Faces& faces, Optimum slowest, std::int64_t blocking) {
   if (network.arcs.size() < kSmallNetwork) return slowest;
   const Network coarse = coarsened(network, kCoarseStep);
   auto start = refine(coarse, slowest);
   if (!start) return slowest;
-  Walk rough(coarse, *start);
+  Walk rough(coarse, *start, faces);
   const auto enough = static_cast<std::int64_t>(kCoarseShare * static_cast<double>(blocking));
   while (!rough.at_minimum() && rough.slope() < enough) rough.advance();
   auto refined = refine(network, rough.optimum_at(rough.time()));
   if (!refined) return slowest;
-  Walk walk(network, *refined);
+  Walk walk(network, *refined, faces);
   return walk.slope() <= blocking && !walk.at_minimum() ? walk.optimum_at(walk.time()) : slowest;
 }
 
@@ -97,8 +99,9 @@ class Recorder {
     data_.power_exponent = prepared_.scaled.power_exponent;
     data_.to_t_max = options_.range == Range::kTMax;
     data_.t_max = slowest.node_time[network.sink];
-    if (!data_.to_t_max) slowest = above_star(network, std::move(slowest), prepared_.scaled.total_blocking);
-    Walk walk(network, slowest);
+    if (!data_.to_t_max)
+      slowest = above_star(network, prepared_.faces, std::move(slowest), prepared_.scaled.total_blocking);
+    Walk walk(network, slowest, prepared_.faces);
     record(walk);
     std::uint64_t reported = 0;
     while (!walk.at_minimum()) {
@@ -116,6 +119,11 @@ class Recorder {
   static constexpr std::uint64_t kProgressWork = 20'000'000;  ///< about ten reports a second
 
   void record(Walk& walk) {
+    if (walk.time() != time_) {
+      time_ = walk.time();
+      slope_above_ = slope_;
+    }
+    slope_ = walk.slope();
     if (!star_known_ && (walk.slope() > prepared_.scaled.total_blocking || walk.at_minimum())) {
       star_known_ = true;
       data_.t_star = walk.time();
@@ -123,7 +131,8 @@ class Recorder {
     if (!data_.to_t_max && !star_known_) return;
     const bool corner =
         data_.corners.empty() || walk.at_minimum() || walk.slope() != data_.corners.back().slope;
-    if (corner) add_corner({walk.time(), walk.slope()});
+    // At T_min the slope has no end: what the walk found before it found that out is worth nothing.
+    if (corner) add_corner({time_, walk.at_minimum() ? slope_above_ : slope_});
     if (data_.checkpoints.empty() || (walk.work() - last_checkpoint_ >= spacing_ && !walk.at_minimum())) {
       add_checkpoint(walk);
     }
@@ -161,6 +170,9 @@ class Recorder {
   std::uint64_t spacing_ = kCheckpointWork;
   std::uint64_t last_checkpoint_ = 0;
   bool star_known_ = false;
+  std::int64_t time_ = -1;        ///< of the walk's last instant
+  std::int64_t slope_ = 0;        ///< just below it
+  std::int64_t slope_above_ = 0;  ///< just above it
   FrontierData data_;
 };
 
@@ -221,14 +233,15 @@ Int128 flow_value(const Network& network, const FrontierData::Checkpoint& checkp
   return value;
 }
 
-/// Whether `slope` can be that of C at `time`: between those on both sides of it.
+/// Whether `slope` can be that of C at `time`: between those on both sides of it. At T_min there is no limit.
 bool slope_fits(const std::vector<FrontierData::Corner>& corners, std::int64_t time, Int128 slope) {
   const auto below =
       std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time >= time; });
   const auto at =
       std::ranges::partition_point(corners, [&](const auto& corner) { return corner.time > time; });
   const std::int64_t least = at == corners.begin() ? 0 : std::prev(at)->slope;
-  return slope >= least && (below == corners.begin() || slope <= std::prev(below)->slope);
+  return slope >= least &&
+         (below == corners.begin() || below == corners.end() || slope <= std::prev(below)->slope);
 }
 
 std::unexpected<core::Error> too_fast(Seconds target, core::ExactTime least) {
@@ -367,7 +380,7 @@ core::Result<Relaxed> Frontier::at(Seconds target) const {
   const std::int64_t time = std::clamp(wanted, data.corners.back().time, slowest);
   const auto below = std::ranges::partition_point(
       data.checkpoints, [&](const auto& c) { return c.node_time[network.sink] >= time; });
-  Walk walk(network, from_checkpoint(*std::prev(below)));
+  Walk walk(network, from_checkpoint(*std::prev(below)), state_->prepared.faces);
   return expand(state_->prepared, walk_to(walk, time), target);
 }
 
@@ -378,7 +391,7 @@ core::Result<std::vector<Relaxed>> sample(const core::Problem& problem, std::spa
   const Network& network = prepared.contracted.network;
   const Optimum slowest = slowest_optimum(network);
   const std::int64_t t_max = slowest.node_time[network.sink];
-  Walk walk(network, slowest);
+  Walk walk(network, slowest, prepared.faces);
   std::vector<Relaxed> all;
   for (const Seconds target : targets) {
     if (!feasible(target, least)) return too_fast(target, least);

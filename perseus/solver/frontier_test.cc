@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
+#include <random>
 
 #include "tests/support/property.h"
 #include "tests/support/reference_lp.h"
@@ -303,6 +305,58 @@ TEST(Frontier, ScalingTimeAndEnergyByPowersOfTwoScalesTheFrontier) {
         if (a.breakpoint_count() > 1) RC_ASSERT(a.data().power_exponent + 1 == b.data().power_exponent);
       },
       50);
+}
+
+/// The same job with its ranks and its microbatches numbered otherwise: other numbers for computations, edges
+/// and events, and another order of all of them.
+Problem renumbered(const Problem& problem, std::uint64_t seed) {
+  core::Schedule schedule = problem.pipeline().schedule();
+  core::ProblemInputs inputs = problem.inputs();
+  std::mt19937_64 random(seed);
+  std::vector<std::uint32_t> rank(schedule.pipeline());
+  std::iota(rank.begin(), rank.end(), 0u);
+  std::ranges::shuffle(rank, random);
+  std::vector<std::uint32_t> microbatch(schedule.microbatches);
+  std::iota(microbatch.begin(), microbatch.end(), 0u);
+  std::ranges::shuffle(microbatch, random);
+
+  const auto old_ranks = schedule.ranks;
+  const auto old_power = inputs.blocking_power;
+  for (std::uint32_t r = 0; r < rank.size(); ++r) {
+    schedule.ranks[rank[r]] = old_ranks[r];
+    inputs.blocking_power[rank[r]] = old_power[r];
+  }
+  for (auto& order : schedule.ranks) {
+    for (Computation& c : order) {
+      if (c.kind == Kind::kOther) continue;  // its microbatch may mean "once an iteration"
+      c.microbatch = microbatch[c.microbatch];
+      if (c.kind == Kind::kForwardBackward) c.microbatch_b = microbatch[c.microbatch_b];
+    }
+  }
+  inputs.edge_lag.clear();
+  for (const auto& [ranks, lag] : problem.inputs().edge_lag) {
+    inputs.edge_lag[{rank[ranks.first], rank[ranks.second]}] = lag;
+  }
+  return Problem::build(core::Pipeline::build(std::move(schedule)).value(), std::move(inputs)).value();
+}
+
+TEST(Frontier, OtherNumbersForRanksAndMicrobatchesChangeNothing) {
+  tests::check_property(
+      [](const ProblemRecipe& recipe, std::uint64_t seed) {
+        const Problem problem = tests::make_problem(recipe);
+        const Problem other = renumbered(problem, seed);
+        for (const Range range : {Range::kTStar, Range::kTMax}) {
+          const Frontier a = solved(problem, range);
+          const Frontier b = solved(other, range);
+          RC_ASSERT(a.data().corners == b.data().corners);
+          RC_ASSERT(a.data().t_star == b.data().t_star);
+          RC_ASSERT(a.data().t_max == b.data().t_max);
+          RC_ASSERT(a.data().time_exponent == b.data().time_exponent);
+          RC_ASSERT(a.data().power_exponent == b.data().power_exponent);
+          RC_ASSERT(a.t_min() == b.t_min());
+        }
+      },
+      200);
 }
 
 /// F then B on one stage for each microbatch.

@@ -22,6 +22,9 @@ namespace perseus::solver {
 
 using NodeId = std::uint32_t;
 using ArcId = std::uint32_t;
+/// An arc seen from one of its ends: 2a leads from tail to head, 2a + 1 back.
+using Dart = std::uint32_t;
+inline constexpr Dart kNoDart = 0xffffffff;
 
 /// span = time(head) - time(tail) must be at least the curve's first point and costs what the curve says.
 struct Arc {

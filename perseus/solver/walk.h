@@ -2,13 +2,13 @@
 //
 // Internal to solver/: the parametric walk along the frontier, from slow to fast.
 //
-// State: times of all nodes, a flow, and a cut (the source's side S, the sink's side T) that fulfil
+// State: spans of all arcs, a flow, and a cut (the source's side S, the sink's side T) that fulfil
 // complementary slackness, with no residual dart from S to T. All T nodes move earlier at unit speed until an
-// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. It is
-// resolved by augmenting the flow (if the source reaches its tail and its head reaches the sink) or by moving
-// the part that is cut off from its root to the other side. Roots are found through two trees of parent
-// pointers that are mended only when a question about them is asked. All this runs on rigid groups of nodes
-// (groups.h).
+// arc that crosses the cut reaches a point of its curve, which opens a residual dart from S to T. The way
+// from the source to its tail and from its head to the sink is that in the trees that span the sides
+// (halves.h). If flow can go all the way, it is augmented; if not, the part beyond the arc that holds it up
+// either hangs by another arc or moves to the other side. Nodes have no times here: arcs have spans, which
+// change only while they cross the cut.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "perseus/solver/event_queue.h"
-#include "perseus/solver/groups.h"
+#include "perseus/solver/halves.h"
 #include "perseus/solver/network.h"
 
 namespace perseus::solver {
@@ -30,14 +30,15 @@ struct Optimum {
 
 /// Counts of what the walk did; for bench/ and docs/.
 struct WalkCounts {
-  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, searches = 0,
-                searched_groups = 0, flipped_groups = 0, merges = 0, splits = 0;
+  std::uint64_t instants = 0, events = 0, augmentations = 0, path_darts = 0, blocked_darts = 0, rehung = 0,
+                moved = 0, edge_darts = 0;
 };
 
 class Walk {
  public:
-  /// `network` must outlive the walk. Starts at `optimum`, which must fulfil check_optimum().
-  Walk(const Network& network, const Optimum& optimum);
+  /// `network` and `faces` must outlive the walk. Starts at `optimum`, which must fulfil check_optimum().
+  /// `faces` are draw(network), or empty; they make a walk of more than a few thousand instants faster.
+  Walk(const Network& network, const Optimum& optimum, const Faces& faces = no_faces());
 
   /// The iteration time now, ticks.
   [[nodiscard]] std::int64_t time() const { return start_time_ - clock_; }
@@ -52,79 +53,57 @@ class Walk {
   /// The optimum at any time between time() and next_time().
   [[nodiscard]] Optimum optimum_at(std::int64_t time) const;
   /// A measure of the work done so far that does not depend on the machine.
-  [[nodiscard]] std::uint64_t work() const { return work_ + groups_.work(); }
+  [[nodiscard]] std::uint64_t work() const { return work_ + halves_.work(); }
   [[nodiscard]] const WalkCounts& counts() const { return counts_; }
 
  private:
+  /// What an arc's span does while the iteration time falls.
+  enum class Motion : std::uint8_t { kRests, kShrinks, kGrows };
   struct ArcState {
+    std::int64_t base = 0;  ///< the span if `moved` rests; less what it has changed by since the clock was 0
     std::uint32_t point = 0;  ///< index into the pool: the point it is at, or the one left of its segment
-    std::uint32_t first = 0, last = 0;  ///< its curve's points in the pool
     bool at_point = false;
+    Motion moved = Motion::kRests;  ///< until the last instant
+    Motion moves = Motion::kRests;  ///< from this instant on
+  };
+  /// A tree dart that holds flow up on the way from the source over some dart to the sink.
+  struct Hindrance {
+    Dart up = kNoDart;  ///< leads from what it cuts off towards the root; kNoDart: nothing is in the way
+    bool source_side = false;
   };
 
-  [[nodiscard]] std::int64_t time_of(NodeId v) const {
-    const Groups::Node& node = groups_.node[v];
-    const Groups::Group& group = groups_.group[node.group];
-    return group.potential + node.offset - (group.side == kSinkSide ? clock_ : 0);
-  }
-  [[nodiscard]] Side side_of(NodeId v) const { return groups_.group[groups_.node[v].group].side; }
-  template <Side side>
-  [[nodiscard]] GroupId root() const {
-    return groups_.node[side == kSourceSide ? source_ : sink_].group;
-  }
-  [[nodiscard]] bool crosses(ArcId a) const {
-    return side_of(groups_.from(2 * a)) != side_of(groups_.to(2 * a));
-  }
-  void place(ArcId a, std::int64_t span, std::int64_t flow);
-  void begin_instant();
+  static const Faces& no_faces();
+  const std::vector<std::int64_t>& place_all(const Network& network, const Optimum& optimum);
+  [[nodiscard]] std::int64_t most_at(std::uint32_t point) const;
+  void place(ArcId a, CurveId curve, std::int64_t span, std::int64_t flow);
+  [[nodiscard]] bool opens(Dart d) const;
+  [[nodiscard]] std::int64_t span(const ArcState& state) const;
+  void arrive(ArcId a);
   void settle();
   void resolve(Dart d);
-  enum class End : std::uint8_t { kNone, kTail, kHead };
-  [[nodiscard]] End loose_end(Dart d) const;
-  template <Side side>
-  [[nodiscard]] bool search(GroupId start);
-  template <Side side>
-  [[nodiscard]] bool climb(GroupId g);
-  template <Side side>
-  [[nodiscard]] bool search_from(GroupId w, GroupId start);
-  template <Side side>
-  void adopt(GroupId w, Dart dart, GroupId until);
-  template <Side side>
-  void flip_searched(Dart dart);
-  void collect_path(Dart d);
-  void augment(Dart d);
-  std::int64_t push(Dart p, std::int64_t amount);
-  void part(Dart p);
-  void cut_link(Dart p);
-  void arrive(ArcId a);
-  void refresh_boundary(GroupId g);
+  [[nodiscard]] Hindrance find_way(Dart d);
+  void leave(Hindrance hindrance, Dart d);
+  void augment();
   void refresh(ArcId a);
 
+  const Network& network_;
   const std::vector<std::int64_t>& point_time_;
   const std::vector<std::int64_t>& point_slope_;
-  std::int64_t start_time_ = 0;
+  std::int64_t source_time_ = 0, start_time_ = 0;  ///< of source and sink where the walk began
   std::int64_t clock_ = 0;
   std::int64_t flow_value_ = 0;
   bool at_minimum_ = false;
 
-  std::uint32_t instant_ = 1;  ///< counts instants from 1
-  NodeId source_ = 0, sink_ = 0;
-  Groups groups_;
+  std::vector<bool> sides_;             ///< where the walk began
+  std::vector<std::int64_t> residual_;  ///< per dart; 0 on both darts of an arc inside a segment
   std::vector<ArcState> arc_;
-  EventQueue
-      events_;  ///< of crossing arcs; what else is left of arcs that came to rest is dropped when it surfaces
+  Halves halves_;
+  EventQueue events_;           ///< of the arcs that cross the cut
+  std::vector<ArcId> arrived_;  ///< at points of their curves in this instant
   std::vector<Dart> open_;      ///< residual darts that may lead from S to T
-  std::vector<NodeId> dirty_;   ///< a node of each group that changed sides in this instant
   std::vector<ArcId> touched_;  ///< arcs to bring up to date after this instant
-
-  // A search: groups that are known to have no root (yet), and from each the dart towards where the search
-  // began.
-  std::vector<std::uint32_t> seen_;  ///< per group: the search that met it last
-  std::uint32_t search_ = 0;
-  std::vector<GroupId> met_;
-  std::vector<Dart> towards_;  ///< per group
-  // The path of an augmentation: its darts in groups' trees, those of them that were used up, the others.
-  std::vector<Dart> inner_, used_up_, links_;
+  std::vector<Dart> way_;       ///< from the source to the sink, in no order
+  std::int64_t room_ = 0;       ///< what may pass along way_
 
   std::uint64_t work_ = 0;
   WalkCounts counts_;
