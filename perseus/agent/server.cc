@@ -57,7 +57,6 @@ Server::~Server() {
 }
 
 core::Status Server::start() {
-  PERSEUS_RETURN_IF_ERROR(wire::identify_senders(listener_.get()));  // accepted sockets inherit it
   return context_.loop.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); });
 }
 

@@ -285,6 +285,9 @@ core::Result<UniqueFd> listen_seqpacket(const std::string& path, mode_t mode) {
   PERSEUS_ASSIGN_OR_RETURN(const sockaddr_un address, address_of(path));
   PERSEUS_RETURN_IF_ERROR(remove_stale(path, address));
   PERSEUS_ASSIGN_OR_RETURN(UniqueFd fd, new_socket());
+  // Before listen(): some kernels hand it on when a connection is accepted, newer ones (6.18 was seen to)
+  // when somebody connects.
+  PERSEUS_RETURN_IF_ERROR(identify_senders(fd.get()));
   if (::bind(fd.get(), generic(address), sizeof address) != 0) {
     const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::kPermission
                            : errno == EADDRINUSE             ? ErrorCode::kBusy

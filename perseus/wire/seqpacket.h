@@ -53,8 +53,8 @@ struct Request {
   pid_t sender = 0;
   bool end = false;  ///< as in Packet
 };
-/// Lets receive_request() tell the senders of all packets that are received from now on. A listening socket
-/// hands it on to what it accepts. kIo.
+/// Lets receive_request() tell the senders of all packets that are sent from now on. A listening socket hands
+/// it on to its connections; one of listen_seqpacket() has it. kIo.
 [[nodiscard]] core::Status identify_senders(int socket);
 /// As receive_packet(), for a socket of identify_senders(). A packet with a descriptor is refused
 /// (kInvalidInput); the kernel drops the descriptor without making one here.
