@@ -76,6 +76,10 @@ std::size_t Service::body_limit(const Target& target) const {
   return limits_.message_bytes;
 }
 
+std::size_t Service::body_limit_most() const {
+  return std::max({limits_.registration_bytes, limits_.profile_bytes, limits_.message_bytes});
+}
+
 void Service::handle_zeus(HttpRequest request, Reply reply) {
   const Reply counted = [this, reply = std::move(reply)](HttpResponse answer) {
     ++counters_.responses[answer.status];
@@ -268,7 +272,7 @@ void Service::upload_profile(const JobPtr& job, HttpRequest& request, const Repl
     for (const core::Warning& warning : parsed->warnings) out.text(warning.text());
     read->answer = out.end_array().end_object().take();
   };
-  outside_.run(work, [this, job, read, reply] {
+  outside_.run_long(work, [this, job, read, reply] {
     if (!read->fits) return reply(error_response(read->fits.error()));
     store_profile(job, read->csv, read->sha256, read->answer, reply);
   });
@@ -390,7 +394,7 @@ void Service::get_frontier(const JobPtr& job, const Target& target, const Reply&
   const auto points = std::make_shared<core::Result<std::vector<FrontierPoint>>>();
   const auto work = [points, solved, number = static_cast<std::uint32_t>(*count),
                      to_t_max = range == "tmax"] { *points = frontier_points(*solved, number, to_t_max); };
-  outside_.run(work, [points, solved, reply] {
+  outside_.run_long(work, [points, solved, reply] {
     if (!*points) return reply(error_response(points->error()));
     JsonText out;
     out.begin_object().key("origin").text("predicted").key("t_min_s").number(solved->t_min.value());

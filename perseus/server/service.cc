@@ -91,7 +91,7 @@ void Service::start_solving(const JobPtr& job) {
   const auto work = [answer, registration = job->state.registration(), csv = job->profile_csv] {
     answer->solved = solve(registration, csv);
   };
-  outside_.run(work, [this, job, answer, ticket] {
+  outside_.run_long(work, [this, job, answer, ticket] {
     if (ticket != job->solve_ticket) return;  // a newer profile or incarnation is being solved
     job->solving = false;
     const std::string& name = job->state.name();

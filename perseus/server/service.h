@@ -33,8 +33,9 @@ class ZeusRoutes;
 struct Outside {
   /// Makes changes durable, then tells whether that succeeded. Calls are answered in their order.
   std::function<void(std::vector<Change>, std::function<void(core::Status)>)> store;
-  /// Runs `work` on some other thread, then `done`. Work must not touch the service.
-  std::function<void(std::function<void()> work, std::function<void()> done)> run;
+  /// Runs `work` on some other thread, then `done`. Work must not touch the service. `run` is for what takes
+  /// milliseconds, `run_long` for what may take minutes.
+  std::function<void(std::function<void()> work, std::function<void()> done)> run, run_long;
   std::function<Moment()> now;            ///< monotonic, from 0 at the start of the process
   std::function<std::int64_t()> wall_ms;  ///< ms since 1970
   std::function<void(Moment)> wake;       ///< asks for a tick() at that moment or soon after
@@ -68,6 +69,8 @@ class Service {
   [[nodiscard]] static bool is_zeus(const Target& target);
   /// Largest body that a request may have: decided by the path before the body is read.
   [[nodiscard]] std::size_t body_limit(const Target& target) const;
+  /// The largest of them.
+  [[nodiscard]] std::size_t body_limit_most() const;
   /// Does what has become due.
   void tick();
   /// Answers all waiting polls, for a server that stops.
