@@ -35,6 +35,8 @@ std::unique_ptr<Command> make_verify_command();
 std::unique_ptr<Command> make_schedule_command();
 std::unique_ptr<Command> make_synth_command();
 std::unique_ptr<Command> make_report_command();
+std::unique_ptr<Command> make_serve_command();
+std::unique_ptr<Command> make_status_command();
 
 /// Parses `arguments` (without the program's name), runs one command, and returns the exit code of
 /// core::error_table: 0 ok, 1 refused input, 2 usage, 3 environment. Never throws.
