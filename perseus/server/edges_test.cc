@@ -93,8 +93,8 @@ TEST(Tokens, a_file_that_others_can_read_is_refused) {
 TEST(Tokens, the_header_must_be_a_bearer_s) {
   EXPECT_EQ(bearer_token("Bearer " + kFirst), kFirst);
   EXPECT_EQ(bearer_token("bEARER " + kFirst), kFirst);
-  for (const std::string bad : {std::string(), "Basic " + kFirst, kFirst, "Bearer  " + kFirst,
-                                "Bearer " + kFirst + " x", std::string("Bearer short")}) {
+  for (const std::string& bad : {std::string(), "Basic " + kFirst, kFirst, "Bearer  " + kFirst,
+                                 "Bearer " + kFirst + " x", std::string("Bearer short")}) {
     EXPECT_FALSE(bearer_token(bad)) << bad;
   }
 }

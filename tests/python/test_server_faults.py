@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server under faults and hostile hands: RELIABILITY rows 1, 19, 22, 29, 33 as far as they are the server's."""
 
+import http.client
 import json
 import random
 import socket
@@ -68,10 +69,8 @@ def test_sigkill_loses_nothing_that_was_acknowledged(perseus_binary: Path, tmp_p
                     notice = {"id": "n", "pipeline": 0, "slowdown": 1.1, "cause": "test"}
                     if server.call("POST", f"/api/v1/jobs/{job}/stragglers", notice)[0] == 201:
                         notices.add((job, "n"))
-            except (OSError, ConnectionError, AssertionError, ValueError):
+            except (OSError, http.client.HTTPException):
                 pass  # the connection ended with the process
-            except Exception as error:  # http.client's own family
-                assert "http.client" in type(error).__module__, error
             killer.join()
     with Server(perseus_binary, tmp_path / "state") as server:
         check_acknowledged(server, jobs, profiles, notices)
