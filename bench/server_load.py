@@ -80,17 +80,22 @@ class Rank:
         return True
 
 
-def ask_all(ranks: list[Rank], requests: list[bytes], between=lambda: None) -> None:
-    """Sends one request each, calls `between`, and waits for all answers."""
+def ask_all(ranks: list[Rank], requests: list[bytes], timed=()) -> None:
+    """Sends one request each and waits for all answers; meanwhile does `timed`: (seconds from now, what) in order."""
     epoll = select.epoll()
     by_fd = {}
     for rank, request in zip(ranks, requests, strict=True):
         rank.socket.sendall(request)
         by_fd[rank.socket.fileno()] = rank
         epoll.register(rank.socket.fileno(), select.EPOLLIN)
-    between()
-    while by_fd:
-        for fd, _ in epoll.poll(60, 4096):
+    begun = time.monotonic()
+    timed = list(timed)
+    while by_fd or timed:
+        left = begun + timed[0][0] - time.monotonic() if timed else 60
+        if timed and left <= 0:
+            timed.pop(0)[1]()
+            continue
+        for fd, _ in epoll.poll(left, 4096):
             if by_fd[fd].receive():
                 epoll.unregister(fd)
                 del by_fd[fd]
@@ -126,6 +131,10 @@ class Server:
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
         return {k: int(fields[f"Vm{k}"].split()[0]) / 1024 for k in ("RSS", "HWM")}
 
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
@@ -160,14 +169,16 @@ def one_notice(ranks: list[Rank], jobs: int, have: list[int], send, pause_s: flo
     answer in each of its ranks."""
     begun = {}
 
-    def between() -> None:
-        time.sleep(0.2)  # until all polls wait in the server
-        for number in range(jobs):
+    def notice(number: int):
+        def act() -> None:
             begun[f"job{number}"] = time.monotonic()
             send(number)
-            time.sleep(pause_s)
 
-    ask_all(ranks, [rank.poll(h, 100) for rank, h in zip(ranks, have, strict=True)], between)
+        return act
+
+    # The first one when all polls wait in the server.
+    timed = [(1 + number * pause_s, notice(number)) for number in range(jobs)]
+    ask_all(ranks, [rank.poll(h, 100) for rank, h in zip(ranks, have, strict=True)], timed)
     assert all(rank.status == 200 for rank in ranks)
     return [rank.done_at - begun[rank.job] for rank in ranks]
 
@@ -191,8 +202,9 @@ def bench_notices(binary: Path, folder: str) -> dict:
     ask_all(ranks, [rank.hello() for rank in ranks])
     out = {"ranks": len(ranks), "jobs": 16, "computations_per_pipeline": 2 * PIPELINE * MICROBATCHES}
     notice = json.dumps({"id": "s", "pipeline": 0, "slowdown": 1.2, "cause": "bench"}).encode()
-    for name, pause in (("all_jobs_at_once", 0.0), ("one_job_after_another", 0.5)):
+    for name, pause in (("all_jobs_at_once", 0.0), ("one_job_after_another", 0.2)):
         slower, faster, agreed = [], [], []
+        cpu = server.cpu_s()
         for _ in range(5):
             ask_all(ranks, [rank.poll(0, 100) for rank in ranks])
             have = [json.loads(rank.body)["revision"] for rank in ranks]
@@ -207,6 +219,7 @@ def bench_notices(binary: Path, folder: str) -> dict:
             out[f"{name}.{what}_ms"] = {
                 f"p{round(100 * q)}": round(1000 * percentile(values, q), 1) for q in (0.5, 0.99, 1.0)
             }
+        out[f"{name}.server_cpu_ms_per_round"] = round(200 * (server.cpu_s() - cpu), 1)
     server.stop()
     return out
 
