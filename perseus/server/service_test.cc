@@ -287,7 +287,7 @@ TEST_F(ServiceTest, a_restart_finds_job_profile_plan_and_notice_and_changes_no_p
   EXPECT_EQ(text(ask("GET", poll_target("0.0.0", 0))), before);
   const auto job = json(ask("GET", "/api/v1/jobs/gpt"));
   EXPECT_EQ(job.at("generation").as_int64(), 2);
-  EXPECT_NEAR(job.at("notices").as_array()[0].at("left_s").as_double(), 500, 1);
+  EXPECT_NEAR(job.at("notices").as_array()[0].at("left_s").to_number<double>(), 500, 1);
   later(501);
   EXPECT_EQ(json(ask("GET", "/api/v1/jobs/gpt")).at("generation").as_int64(),
             3);  // the notice ended: recovered
