@@ -104,12 +104,12 @@ def ask_all(ranks: list[Rank], requests: list[bytes], timed=()) -> None:
 
 class Server:
     def __init__(self, binary: Path, state: str, port: int = 0) -> None:
-        self.log = open(Path(state).with_suffix(".log"), "a+")
+        log = Path(state).with_suffix(".log")
         command = [str(binary), "serve", "--state", state, "--listen", f"127.0.0.1:{port}", "--min-hold", "0"]
-        self.process = subprocess.Popen(command, stderr=self.log)
+        with log.open("a") as sink:
+            self.process = subprocess.Popen(command, stderr=sink)
         while True:
-            self.log.seek(0)
-            lines = [json.loads(line) for line in self.log.read().splitlines() if line.endswith("}")]
+            lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
             ports = [line["address"] for line in lines if line["event"] == "server.listening"]
             if ports and (port == 0 or self.ready(port)):
                 self.port = int(ports[-1].rsplit(":", 1)[1])
@@ -123,7 +123,9 @@ class Server:
             return False
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> dict:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, {"Content-Type": kind}, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", body, {"Content-Type": kind}, method=method
+        )
         raw = urllib.request.urlopen(request).read()
         return json.loads(raw) if raw else {}
 
@@ -215,7 +217,11 @@ def bench_notices(binary: Path, folder: str) -> dict:
             agreed += [rank.done_at - begun for rank in ranks]
             have = [json.loads(rank.body)["revision"] for rank in ranks]
             faster += one_notice(ranks, 16, have, poster(server, "DELETE", "/s", None), pause)
-        for what, values in (("notice_to_new_plan", slower), ("all_confirm_to_agreed_step", agreed), ("end_to_fast_plan", faster)):
+        for what, values in (
+            ("notice_to_new_plan", slower),
+            ("all_confirm_to_agreed_step", agreed),
+            ("end_to_fast_plan", faster),
+        ):
             out[f"{name}.{what}_ms"] = {
                 f"p{round(100 * q)}": round(1000 * percentile(values, q), 1) for q in (0.5, 0.99, 1.0)
             }
@@ -238,7 +244,12 @@ def bench_idle_and_storm(binary: Path, folder: str) -> dict:
     while f"perseus_polls_waiting {len(ranks)}" not in metrics(server.port):
         time.sleep(0.1)
     memory = server.memory()
-    out = {"ranks": len(ranks), "idle.rss_before_mib": before, "idle.rss_mib": memory["RSS"], "idle.peak_mib": memory["HWM"]}
+    out = {
+        "ranks": len(ranks),
+        "idle.rss_before_mib": before,
+        "idle.rss_mib": memory["RSS"],
+        "idle.peak_mib": memory["HWM"],
+    }
 
     server.process.kill()
     server.process.wait()

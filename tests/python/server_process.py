@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real `perseus serve` for tests, and answers held to schema/openapi.yaml.
 
-    with Server(binary, folder) as server:
-        server.call("GET", "/api/v1/jobs")          # (status, body), checked against the description
+with Server(binary, folder) as server:
+    server.call("GET", "/api/v1/jobs")          # (status, body), checked against the description
 """
 
 import http.client
@@ -63,12 +63,14 @@ def check_against_description(method: str, path: str, status: int, kind: str, bo
     if content is None:
         assert body == b"", f"{method} {path}: {status} has a body, and none is described"
         return
-    bare = kind.split(";")[0]
+    bare = kind.split(";", maxsplit=1)[0]
     assert bare in content, f"{method} {path}: {bare} is not described"
     if bare == "application/json":
         # References are resolved within the whole description.
         schema = {**description(), **content[bare]["schema"]}
-        errors = [f"{e.json_path}: {e.message}" for e in jsonschema.Draft202012Validator(schema).iter_errors(json.loads(body))]
+        errors = [
+            f"{e.json_path}: {e.message}" for e in jsonschema.Draft202012Validator(schema).iter_errors(json.loads(body))
+        ]
         assert errors == [], f"{method} {path}: {errors}"
 
 

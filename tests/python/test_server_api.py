@@ -35,13 +35,26 @@ def test_life_of_a_job(server: Server, perseus, tmp_path: Path) -> None:
     assert status == 200
     (tmp_path / "plan.json").write_text(json.dumps(plan_file))
     (tmp_path / "p.csv").write_text(PROFILE)
-    job = ["--profile", "p.csv", "--pp", 2, "--dp", 2, "--microbatches", 4, "--schedule", "1f1b", "--blocking-power", 85]
+    job = [
+        "--profile",
+        "p.csv",
+        "--pp",
+        2,
+        "--dp",
+        2,
+        "--microbatches",
+        4,
+        "--schedule",
+        "1f1b",
+        "--blocking-power",
+        85,
+    ]
     perseus("verify", "--plan", "plan.json", *job, cwd=tmp_path)
 
     assert server.call("GET", f"{JOB}/profile") == (200, PROFILE)
     status, frontier = server.call("GET", f"{JOB}/frontier?points=3&range=tmax")
-    assert [p["target_time_s"] for p in frontier["points"]][0] == frontier["t_min_s"]
-    assert [p["target_time_s"] for p in frontier["points"]][-1] == frontier["t_max_s"]
+    assert frontier["points"][0]["target_time_s"] == frontier["t_min_s"]
+    assert frontier["points"][-1]["target_time_s"] == frontier["t_max_s"]
     assert server.call("DELETE", JOB)[1]["state"] == "ended"
     assert server.poll("gpt", "0.1.0", have=plan["revision"])[1]["baseline"] is True
 
@@ -79,7 +92,14 @@ def test_measurements_guard_renewal_and_goodbye(server: Server) -> None:
     detail = server.call("GET", JOB)[1]
     assert detail["measured"] == {"time_s": 0.5, "energy_j": None, "ranks": 1}
     assert server.call("POST", f"{rank}/renew", {"incarnation": 1, "sequence": 3, "step": 13})[1]["revision"] == 3
-    guard = {"incarnation": 1, "sequence": 4, "generation": 1, "promised_time_s": 0.4, "measured_time_s": 0.5, "iterations": 9}
+    guard = {
+        "incarnation": 1,
+        "sequence": 4,
+        "generation": 1,
+        "promised_time_s": 0.4,
+        "measured_time_s": 0.5,
+        "iterations": 9,
+    }
     assert server.call("POST", f"{rank}/guard", guard)[0] == 200
     server.wait_for("plan.deployed", reason="guard")
     detail = server.call("GET", JOB)[1]

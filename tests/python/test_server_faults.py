@@ -138,7 +138,10 @@ def test_beyond_loopback_needs_tls_and_tokens(perseus, tmp_path: Path, certifica
     tls = ["--tls-cert", cert, "--tls-key", key]
     for flags in ([], tls, ["--token-file", token_file(tmp_path)]):
         done = perseus("serve", "--state", tmp_path / "s", "--listen", "0.0.0.0:0", *flags, expect=2)
-        assert "0.0.0.0:0 can be reached from the network: that needs --tls-cert, --tls-key and --token-file" in done.stderr
+        assert (
+            "0.0.0.0:0 can be reached from the network: that needs --tls-cert, --tls-key and --token-file"
+            in done.stderr
+        )
     done = perseus("serve", "--listen", "0.0.0.0:0", "--tls-cert", cert, expect=2)
     assert "--tls-cert and --tls-key go together" in done.stderr
     done = perseus("serve", "--listen", "127.0.0.1:0", "--token-file", token_file(tmp_path, 0o644), expect=3)
@@ -165,7 +168,9 @@ def test_tokens_over_tls(perseus_binary: Path, perseus, tmp_path: Path, certific
         reader.chmod(0o600)
         shown = perseus("status", "--server", url, "--token-file", reader, "--ca-file", cert, "--json").json()
         assert [job["job"] for job in shown["jobs"]] == ["gpt"]
-        assert "certificate does not hold" in perseus("status", "--server", url, "--token-file", reader, expect=3).stderr
+        assert (
+            "certificate does not hold" in perseus("status", "--server", url, "--token-file", reader, expect=3).stderr
+        )
         assert "401" in perseus("status", "--server", url, "--ca-file", cert, expect=3).stderr
         # Plain HTTP on the TLS port gets nothing.
         assert b"HTTP/1.1 200" not in raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -189,7 +194,9 @@ def test_hostile_bytes_are_answered_or_dropped_and_the_server_goes_on(perseus_bi
         def status_of(data: bytes) -> bytes:
             return raw(server.port, data)[:12]
 
-        assert status_of(b"GET /api/v1/jobs HTTP/1.1\r\n" + host + b"X: " + b"x" * 20_000 + b"\r\n\r\n") == b"HTTP/1.1 431"
+        assert (
+            status_of(b"GET /api/v1/jobs HTTP/1.1\r\n" + host + b"X: " + b"x" * 20_000 + b"\r\n\r\n") == b"HTTP/1.1 431"
+        )
         put = b"PUT /api/v1/jobs/gpt HTTP/1.1\r\n" + host + json_type
         assert status_of(put + b"Content-Length: 2147483648\r\n\r\n") == b"HTTP/1.1 413"
         assert status_of(put + b"Content-Length: 5000000\r\n\r\n") == b"HTTP/1.1 413"
@@ -253,5 +260,8 @@ def test_zeus_routes_are_for_loopback_or_an_address_of_their_own(perseus_binary:
         assert raw(zeus_port, get % b"/api/v1/jobs").startswith(b"HTTP/1.1 404")
         assert raw(zeus_port, get % b"/metrics").startswith(b"HTTP/1.1 404")
         body = json.dumps(info).encode()
-        post = b"POST /register_job HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        post = (
+            b"POST /register_job HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+        )
         assert raw(zeus_port, post + body).startswith(b"HTTP/1.1 200")
