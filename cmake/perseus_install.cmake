@@ -8,7 +8,7 @@ include(CMakePackageConfigHelpers)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/perseus)
 
 get_property(rooms GLOBAL PROPERTY PERSEUS_ROOMS)
-list(REMOVE_ITEM rooms cli)  # the command line is a program, not a library
+list(REMOVE_ITEM rooms cli server)  # programs, not libraries
 list(TRANSFORM rooms PREPEND perseus_ OUTPUT_VARIABLE room_targets)
 install(TARGETS ${room_targets} EXPORT perseusTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}

@@ -188,6 +188,32 @@ bool JsonReader::at_array() {
   return !at_end() && bytes_[position_] == '[';
 }
 
+core::Status JsonReader::skip_value() {
+  return skip_nested(0);
+}
+
+core::Status JsonReader::skip_nested(std::size_t depth) {
+  skip_blanks();
+  if (depth > kMaxSkipDepth) {
+    return refuse(position_, fmt::format("a value nested deeper than {}", kMaxSkipDepth), ErrorCode::kLimit);
+  }
+  const char first = at_end() ? '\0' : bytes_[position_];
+  if (first == '[') return array(bytes_.size(), [&](std::size_t) { return skip_nested(depth + 1); });
+  if (first == '{') return map(bytes_.size(), [&](const std::string&) { return skip_nested(depth + 1); });
+  if (first == '"') {
+    PERSEUS_ASSIGN_OR_RETURN(const std::string dropped, string());
+    return {};
+  }
+  for (const std::string_view word : {"true", "false", "null"}) {
+    if (!bytes_.substr(position_).starts_with(word)) continue;
+    position_ += word.size();
+    return {};
+  }
+  PERSEUS_ASSIGN_OR_RETURN(const double dropped, number());
+  static_cast<void>(dropped);
+  return {};
+}
+
 core::Result<std::string> JsonReader::string() {
   skip_blanks();
   const std::size_t start = position_;

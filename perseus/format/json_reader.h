@@ -91,6 +91,11 @@ class JsonReader {
   bool take_null();
   /// Whether an array comes next.
   bool at_array();
+  /// Reads one value of any kind and drops it: for what a lenient protocol lets others add. A value nested
+  /// deeper than kMaxSkipDepth is refused (kLimit).
+  core::Status skip_value();
+  /// Deepest nesting of a value that is skipped (assumed: no known message comes near).
+  static constexpr std::size_t kMaxSkipDepth = 32;
   /// Refuses anything but blanks up to the end of the text.
   core::Status end();
 
@@ -108,6 +113,7 @@ class JsonReader {
 
  private:
   void skip_blanks();
+  core::Status skip_nested(std::size_t depth);
   [[nodiscard]] bool at_end() const { return position_ == bytes_.size(); }
   core::Status open(char bracket, std::string_view what);
   core::Result<bool> next_item(char close);

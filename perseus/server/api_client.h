@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Asks a server: what `perseus status` uses. Blocking, one request a connection, with a deadline.
+//
+//   PERSEUS_ASSIGN_OR_RETURN(auto at, parse_server_url("https://head-node:7787"));
+//   PERSEUS_ASSIGN_OR_RETURN(std::string body, get(at, "/api/v1/jobs", {.token = token}));
+//   PERSEUS_ASSIGN_OR_RETURN(auto jobs, parse_jobs(body));
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "perseus/core/result.h"
+#include "perseus/core/units.h"
+
+namespace perseus::server {
+
+/// Where a server is.
+struct ServerUrl {
+  bool tls = false;
+  std::string host;  ///< a name or a number, without brackets
+  std::uint16_t port = 7787;
+};
+
+/// "http://127.0.0.1:7787", "https://head-node", "[::1]:7787" (http is meant). kUsage for anything else.
+[[nodiscard]] core::Result<ServerUrl> parse_server_url(const std::string& text);
+
+struct GetOptions {
+  std::optional<std::string> token;  ///< sent as a bearer token
+  std::optional<std::string>
+      ca_file;                 ///< PEM; else the system's authorities. The host's name is always checked
+  core::Seconds deadline{10};  ///< of connecting, and of each read and write
+};
+
+/// The body of a 200 answer, at most 64 MiB. kIo: no connection, or no HTTP; kTimeout; kPermission: 401 or
+/// 403, or a certificate that does not hold; kNotFound: 404; kIo for other statuses, each with the server's
+/// own words.
+[[nodiscard]] core::Result<std::string> get(const ServerUrl& server, const std::string& path,
+                                            const GetOptions& options = {});
+
+/// Reads a token for `token` above: the last word of the first line of a file that only its owner can read.
+[[nodiscard]] core::Result<std::string> read_token_file(const std::string& path);
+
+/// One job of GET /api/v1/jobs, as far as a table shows it.
+struct JobRow {
+  std::string job, state, schedule;
+  std::uint64_t incarnation = 0, ranks_live = 0, ranks_known = 0, generation = 0, stragglers = 0;
+  std::optional<core::Seconds> predicted_time, measured_time;
+  std::optional<core::Joules> predicted_energy, measured_energy;
+  std::optional<double> intrinsic_pct, extrinsic_pct;  ///< predicted saving
+  std::optional<std::string> planner_error;
+};
+
+/// Reads the list; members that it does not know are skipped, so that an older `status` can ask a newer
+/// server.
+[[nodiscard]] core::Result<std::vector<JobRow>> parse_jobs(std::string_view body);
+
+}  // namespace perseus::server

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One job as the server knows it: its incarnation, its ranks, who is slow, what is deployed and what should
+// be. Pure: no I/O, no threads, no clock of its own; every method that needs the time is told it.
+//
+//   JobState job("gpt", registration, fence, settings);
+//   job.set_solved(solved);
+//   if (const auto wish = job.wish(now)) { ...make the plans, store them...; job.deploy(deployment, now); }
+//   if (const auto step = job.commit_due(now)) { ...store...; job.commit(*step); }
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "perseus/core/result.h"
+#include "perseus/core/units.h"
+#include "perseus/server/messages.h"
+#include "perseus/server/names.h"
+#include "perseus/server/planning.h"
+#include "perseus/server/settings.h"
+#include "perseus/server/target_policy.h"
+
+namespace perseus::server {
+
+/// What became of a message.
+enum class Applied : std::uint8_t {
+  kApplied,
+  kRepeated,  ///< late, repeated or about something that is over: answered well, without effect
+};
+
+/// Mean of what a rank measured under the deployed generation.
+struct RunningMean {
+  std::uint64_t iterations = 0;
+  double time_s = 0;
+  std::uint64_t energy_iterations = 0;
+  double energy_j = 0;
+  void add(const Measurement& m);
+};
+
+/// One GPU of the job.
+struct RankState {
+  std::uint64_t sequence = 0;
+  std::string gpu_uuid;
+  std::vector<core::Megahertz> clocks;
+  std::uint64_t step = 0;
+  Moment last_seen;
+  bool left = false;            ///< said goodbye
+  std::uint64_t confirmed = 0;  ///< newest generation that it has
+  RunningMean measured;
+};
+
+/// A straggler notice that counts until a moment.
+struct ActiveNotice {
+  StragglerNotice notice;
+  Moment until;
+};
+
+/// A generation: what all ranks of the job are to run, from an agreed step on.
+struct Deployment {
+  std::uint64_t generation = 0;
+  std::uint64_t incarnation = 0;
+  std::string schedule_sha256;
+  std::string reason;  ///< "fastest", "straggler", "recovered", "guard", "ended", "order changed"
+  std::string profile_sha256;
+  std::optional<Targets> targets;                      ///< absent: baseline clocks
+  std::vector<std::shared_ptr<const PlanBody>> plans;  ///< per pipeline; empty: baseline clocks
+  std::optional<std::uint64_t> from_step;              ///< agreed; absent: prepared only
+  Moment since;
+
+  [[nodiscard]] bool baseline() const { return plans.empty(); }
+  /// Rises with every change that a rank must hear of: prepared, then agreed.
+  [[nodiscard]] std::uint64_t revision() const { return 2 * generation + (from_step ? 1 : 0); }
+};
+
+/// What should be deployed next.
+struct Wish {
+  std::string reason;
+  std::optional<Targets> targets;  ///< absent: baseline clocks
+  bool urgent = false;  ///< a speed-up or baseline: at the very next step, without waiting for ranks
+};
+
+/// A guard that went off.
+struct GuardTrip {
+  RankId rank;
+  GuardReport report;
+};
+
+class JobState {
+ public:
+  JobState(std::string name, Registration registration, std::string fence, const JobSettings& settings);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const Registration& registration() const { return registration_; }
+  [[nodiscard]] const std::string& fence() const { return fence_; }
+  [[nodiscard]] std::uint64_t incarnation() const { return registration_.incarnation; }
+
+  /// Whether a registration is a repetition of the one that stands (false) or begins the next incarnation
+  /// (true). kBusy: an incarnation that is over, or the present one with other content.
+  [[nodiscard]] core::Result<bool> is_next(const Registration& registration, const std::string& fence) const;
+  /// Begins the next incarnation: all ranks are new, nothing deployed is theirs. What was solved stays if
+  /// only the incarnation differs; answers whether it has to be solved anew.
+  bool begin_incarnation(Registration registration, std::string fence);
+
+  /// Messages of ranks. kNotFound: a rank that is not registered (it should register again). kBusy: of
+  /// another incarnation, with another order of computations, or a GPU that another live rank of the job has.
+  /// kInvalidInput: no such place in the job.
+  core::Result<Applied> hello(const RankHello& hello, Moment now);
+  core::Result<Applied> renew(const RankId& rank, const Renewal& renewal, Moment now);
+  core::Result<Applied> measure(const RankId& rank, const Measurement& measurement, Moment now);
+  core::Result<Applied> guard(const RankId& rank, const GuardReport& report, Moment now);
+  core::Result<Applied> leave(const RankId& rank, const Stamp& stamp, Moment now);
+  /// A rank asks for plans and tells which generation it has and which step it is in. Counts as life.
+  core::Status poll(const RankId& rank, std::uint64_t incarnation, std::uint64_t generation,
+                    std::uint64_t step, Moment now);
+
+  /// Stragglers. A notice replaces the one of its id. kInvalidInput: no such pipeline or rank.
+  [[nodiscard]] core::Status check_notice(const StragglerNotice& notice) const;
+  void put_notice(const std::string& id, StragglerNotice notice, Moment until);
+  bool drop_notice(const std::string& id) { return notices_.erase(id) != 0; }
+  /// Drops what is over; answers their ids.
+  std::vector<std::string> expire_notices(Moment now);
+  [[nodiscard]] const std::map<std::string, ActiveNotice>& notices() const { return notices_; }
+
+  /// The planner's answers. A failure leaves everything that is deployed as it is (RELIABILITY row 30).
+  void set_solved(std::shared_ptr<const Solved> solved);
+  void set_planner_error(std::string reason) { planner_error_ = std::move(reason); }
+  [[nodiscard]] const std::shared_ptr<const Solved>& solved() const { return solved_; }
+  [[nodiscard]] const std::string& planner_error() const { return planner_error_; }
+
+  void end() { ended_ = true; }
+  [[nodiscard]] bool ended() const { return ended_; }
+  [[nodiscard]] const std::optional<GuardTrip>& guard_trip() const { return guard_; }
+  /// Lets plans be deployed again after a guard went off.
+  void release_guard() { guard_.reset(); }
+
+  /// What should be deployed, if that is not what is.
+  [[nodiscard]] std::optional<Wish> wish(Moment now) const;
+  /// Why there is nothing to wish for is that a change has to wait until this moment, a notice ends then, or
+  /// ranks have not confirmed by then.
+  [[nodiscard]] std::optional<Moment> next_look(Moment now) const;
+  /// The number that the next deployment must carry.
+  [[nodiscard]] std::uint64_t next_generation() const { return last_generation_ + 1; }
+  /// Keeps numbers rising after a restart in which a deployment could not be read.
+  void skip_to_generation(std::uint64_t last) { last_generation_ = std::max(last_generation_, last); }
+  /// The step at which an urgent deployment takes effect, were it deployed now.
+  [[nodiscard]] std::uint64_t next_step() const { return ranks_.empty() ? 0 : newest_step_ + 1; }
+  /// Makes it what is deployed. `changed`: it counts for the policy's hold; the first plan of all does not.
+  void deploy(Deployment deployment, bool changed, Moment now);
+  [[nodiscard]] const std::optional<Deployment>& deployment() const { return deployment_; }
+  /// The agreed step, once all live ranks have confirmed a prepared generation or the deadline is over.
+  [[nodiscard]] std::optional<std::uint64_t> commit_due(Moment now) const;
+  void commit(std::uint64_t from_step);
+
+  [[nodiscard]] const std::map<RankId, RankState>& ranks() const { return ranks_; }
+  [[nodiscard]] bool live(const RankState& rank, Moment now) const {
+    return !rank.left && now < rank.last_seen + settings_.rank_ttl;
+  }
+  [[nodiscard]] std::size_t live_count(Moment now) const;
+  /// What is wanted by the notices that count; only with set_solved().
+  [[nodiscard]] Targets wanted(Moment now) const;
+
+ private:
+  core::Result<RankState*> find(const RankId& rank, std::uint64_t incarnation);
+  core::Status check_incarnation(std::uint64_t incarnation) const;
+  core::Status check_place(const RankId& rank) const;
+  /// Notes a message of a known rank; kRepeated if it is not newer than the last one.
+  core::Result<Applied> note(const RankId& rank, const Stamp& stamp, Moment now, RankState*& state);
+  void advance(RankState& rank, std::uint64_t step, Moment now);
+  void confirm(const RankId& id, RankState& rank, std::uint64_t generation);
+  [[nodiscard]] bool deployment_fits() const;
+
+  std::string name_;
+  Registration registration_;
+  std::string fence_;
+  JobSettings settings_;
+  TargetPolicy policy_;
+  std::map<RankId, RankState> ranks_;
+  std::map<std::string, RankId> rank_of_gpu_;
+  std::uint64_t newest_step_ = 0;
+  std::map<std::string, ActiveNotice> notices_;
+  std::shared_ptr<const Solved> solved_;
+  std::string planner_error_;
+  std::optional<GuardTrip> guard_;
+  bool ended_ = false;
+  std::uint64_t last_generation_ = 0;
+  std::optional<Deployment> deployment_;
+  std::set<RankId> unconfirmed_;  ///< of the deployment: live ranks that have not confirmed it
+};
+
+}  // namespace perseus::server

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perseus/server/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "perseus/format/numbers.h"
+#include "perseus/format/text.h"
+
+namespace perseus::server {
+namespace {
+
+constexpr std::size_t kMostNameBytes = 128;
+
+bool is_alphanumeric(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+}  // namespace
+
+core::Status check_name(std::string_view name, std::string_view what) {
+  const bool fits = !name.empty() && name.size() <= kMostNameBytes && is_alphanumeric(name.front()) &&
+                    std::ranges::all_of(name, [](char c) {
+                      return is_alphanumeric(c) || c == '.' || c == '_' || c == '+' || c == '-';
+                    });
+  if (fits) return {};
+  return core::fail(
+      core::ErrorCode::kInvalidInput,
+      fmt::format("{} is no name of a {}: 1 to {} of A-Z a-z 0-9 . _ + -, a letter or digit first",
+                  format::quoted(name), what, kMostNameBytes));
+}
+
+std::string to_text(const RankId& rank) {
+  return fmt::format("{}.{}.{}", rank.dp, rank.pp, rank.tp);
+}
+
+core::Result<RankId> parse_rank(std::string_view text) {
+  std::array<std::uint32_t, 3> parts{};
+  std::string_view left = text;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t dot = i + 1 < parts.size() ? left.find('.') : left.size();
+    const auto part = format::parse_integer<std::uint32_t>(left.substr(0, dot));
+    // One spelling each: "01" would be another name of the same rank.
+    if (dot == std::string_view::npos || !part || (dot > 1 && left.front() == '0')) {
+      return core::fail(core::ErrorCode::kInvalidInput,
+                        fmt::format("{} is no rank: DP.PP.TP, e.g. 1.3.0", format::quoted(text)));
+    }
+    parts.at(i) = *part;
+    left.remove_prefix(std::min(left.size(), dot + 1));
+  }
+  return RankId{parts[0], parts[1], parts[2]};
+}
+
+}  // namespace perseus::server

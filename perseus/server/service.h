@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The server's logic: requests in, answers out, with the store, the planner and the clocks handed in. It runs
+// on one thread and needs no lock; tests run it without a socket.
+//
+//   Service service(outside, {});
+//   service.restore(snapshot);
+//   service.handle(principal, request, [](HttpResponse answer) { ... });
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "perseus/server/deployment.h"
+#include "perseus/server/http_types.h"
+#include "perseus/server/job_state.h"
+#include "perseus/server/log.h"
+#include "perseus/server/settings.h"
+#include "perseus/server/store.h"
+#include "perseus/server/tokens.h"
+
+namespace perseus::server {
+
+class ZeusRoutes;
+
+/// What the service uses of the world. All callbacks given to it are called on the service's thread.
+struct Outside {
+  /// Makes changes durable, then tells whether that succeeded. Calls are answered in their order.
+  std::function<void(std::vector<Change>, std::function<void(core::Status)>)> store;
+  /// Runs `work` on some other thread, then `done`. Work must not touch the service. `run` is for what takes
+  /// milliseconds, `run_long` for what may take minutes.
+  std::function<void(std::function<void()> work, std::function<void()> done)> run, run_long;
+  std::function<Moment()> now;            ///< monotonic, from 0 at the start of the process
+  std::function<std::int64_t()> wall_ms;  ///< ms since 1970
+  std::function<void(Moment)> wake;       ///< asks for a tick() at that moment or soon after
+  Log* log = nullptr;
+};
+
+/// Counters since the start, for /metrics.
+struct Counters {
+  std::map<unsigned, std::uint64_t> responses;  ///< by status
+  std::uint64_t repeated_messages = 0;          ///< late or duplicated
+  std::uint64_t store_failures = 0;
+  std::uint64_t planner_failures = 0;
+  std::uint64_t polls_superseded = 0;
+};
+
+class Service {
+ public:
+  Service(Outside outside, const JobSettings& settings, const Limits& limits = {});
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  ~Service();
+
+  /// Takes over what the store holds; answers what could not be understood, one sentence each. To be called
+  /// once, before anything else.
+  std::vector<std::string> restore(const Snapshot& snapshot);
+  /// Answers a request, at once or later. `principal` has been authenticated.
+  void handle(const Principal& principal, HttpRequest request, Reply reply);
+  /// Zeus's routes and nothing else; they know no tokens.
+  void handle_zeus(HttpRequest request, Reply reply);
+  /// Whether a path is one of Zeus's.
+  [[nodiscard]] static bool is_zeus(const Target& target);
+  /// Largest body that a request may have: decided by the path before the body is read.
+  [[nodiscard]] std::size_t body_limit(const Target& target) const;
+  /// The largest of them.
+  [[nodiscard]] std::size_t body_limit_most() const;
+  /// Does what has become due.
+  void tick();
+  /// Answers all waiting polls, for a server that stops.
+  void release_waiters();
+
+  /// Further facts for /metrics and /readyz, set by the process.
+  std::function<std::size_t()> connections;
+  std::vector<std::string> findings;  ///< what was set aside at the start
+
+  /// What Zeus's routes need of a job.
+  [[nodiscard]] const JobState* find_job(const std::string& name) const;
+  [[nodiscard]] bool has_profile(const std::string& name) const;
+  [[nodiscard]] Moment now() const { return outside_.now(); }
+  [[nodiscard]] std::int64_t wall_ms() const { return outside_.wall_ms(); }
+  Log& log() { return *outside_.log; }
+
+ private:
+  struct Waiter {
+    std::uint64_t incarnation = 0;
+    std::uint64_t have = 0;  ///< revision
+    std::uint64_t ticket = 0;
+    Reply reply;
+  };
+  struct Job {
+    JobState state;
+    std::string profile_csv;
+    std::string profile_sha256;
+    std::string registration_body;
+    std::map<RankId, Waiter> waiters;
+    std::uint64_t solve_ticket = 0;
+    bool solving = false;
+    bool deploying = false;
+    bool committing = false;
+    std::optional<Moment> retry_at;  ///< after a failure of planner or store
+    std::optional<Moment> alarm;     ///< that is set
+    std::optional<Savings> savings;  ///< of the deployment
+    /// Body of the answer to polls, by (pipeline, rank of it); without operations for ranks that have them.
+    std::map<std::pair<std::uint32_t, std::uint32_t>, std::shared_ptr<const std::string>> plan_texts;
+    bool was_live = false;
+  };
+  using JobPtr = std::shared_ptr<Job>;
+  /// A change of one job that has to be durable before the next one begins.
+  using Mutation = std::function<void(std::function<void()> finished)>;
+  struct Alarm {
+    std::string job;
+    std::optional<RankId> rank;
+    std::uint64_t ticket = 0;
+  };
+
+  // service.cc: order of changes, deploying, waiting
+  void enqueue(const std::string& job, Mutation mutation);
+  void run_next(const std::string& job);
+  void start_solving(const JobPtr& job);
+  void advance(const JobPtr& job);
+  void deploy(const JobPtr& job, const Wish& wish);
+  void store_deployment(const JobPtr& job, const Wish& wish, Deployment deployment,
+                        std::optional<Savings> savings);
+  void commit(const JobPtr& job, std::uint64_t from_step);
+  void publish(Job& job);
+  void retry_later(Job& job, std::string_view what, const core::Error& error);
+  void set_alarm(Job& job);
+  std::shared_ptr<const std::string> plan_text(Job& job, const RankId& rank, bool with_operations);
+  HttpResponse plan_response(Job& job, const RankId& rank, std::uint64_t have);
+  [[nodiscard]] static bool visible(const Job& job, std::uint64_t incarnation);
+  JobPtr restore_job(const JobRecord& record, std::vector<std::string>& findings_out);
+  void restore_deployments(const Snapshot& snapshot, std::vector<std::string>& findings_out);
+  void wait(Job& job, const RankId& rank, Waiter waiter, Moment until);
+
+  // routes.cc: one function for each resource
+  void route(const Principal& principal, HttpRequest& request, Reply& reply);
+  void route_job(const Principal& principal, HttpRequest& request, Reply& reply);
+  void route_rank(const JobPtr& job, HttpRequest& request, Reply& reply);
+  void list_jobs(const Principal& principal, const Reply& reply);
+  void register_job(const std::string& name, HttpRequest& request, const Reply& reply);
+  void store_registration(const std::string& name, std::string body, Registration registration,
+                          const Reply& reply, const std::function<void()>& finished);
+  void apply_registration(const std::string& name, std::string body, Registration registration,
+                          const std::string& fence);
+  void end_job(const JobPtr& job, const Reply& reply);
+  void upload_profile(const JobPtr& job, HttpRequest& request, const Reply& reply);
+  void store_profile(const JobPtr& job, const std::string& csv, const std::string& sha256,
+                     const std::string& answer, const Reply& reply);
+  void post_straggler(const JobPtr& job, HttpRequest& request, const Reply& reply);
+  void delete_straggler(const JobPtr& job, const std::string& id, const Reply& reply);
+  void get_frontier(const JobPtr& job, const Target& target, const Reply& reply);
+  void get_plan_file(const JobPtr& job, const Target& target, const Reply& reply);
+  void poll_plan(const JobPtr& job, const RankId& rank, const Target& target, const Reply& reply);
+  void answer_message(Job& job, const core::Result<Applied>& applied, const Reply& reply);
+  JobPtr job_named(const std::string& name) const;
+
+  // views.cc: what is shown
+  [[nodiscard]] std::string job_summary(const Job& job) const;
+  [[nodiscard]] std::string job_detail(const Job& job) const;
+  void append_summary(class JsonText& out, const Job& job) const;
+  [[nodiscard]] std::string notices_json(const Job& job) const;
+  // metrics.cc
+  [[nodiscard]] std::string metrics_text() const;
+
+  Outside outside_;
+  JobSettings settings_;
+  Limits limits_;
+  std::map<std::string, JobPtr> jobs_;
+  std::map<std::string, std::deque<Mutation>> mutations_;
+  std::multimap<Moment, Alarm> alarms_;
+  std::uint64_t next_ticket_ = 1;
+  std::uint64_t next_notice_ = 1;
+  Counters counters_;
+  std::unique_ptr<ZeusRoutes> zeus_;
+};
+
+}  // namespace perseus::server

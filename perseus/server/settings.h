@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an operator may set about jobs, and moments in time as the server's logic sees them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "perseus/core/units.h"
+
+namespace perseus::server {
+
+/// A moment on this process's monotonic clock: seconds since the server started. Moments of other nodes are
+/// never compared with it.
+using Moment = core::Seconds;
+
+/// Rules of jobs. The defaults are assumed unless a source stands beside them.
+struct JobSettings {
+  /// A rank that is not heard of for so long is gone. Three renewals of the default client period of 10 s.
+  core::Seconds rank_ttl{30};
+  /// How long ranks may go on with a plan without hearing from the server; then the baseline clock.
+  core::Seconds plan_ttl{300};
+  /// Least time between two slow-downs, and between a speed-up and the next slow-down. Stragglers last from
+  /// tens of seconds to hours, and plans should hold for minutes (RELIABILITY section 5: OSDI '25, ATC '25).
+  core::Seconds min_hold{60};
+  /// Least time between two changes that are smaller than `hysteresis`.
+  core::Seconds change_interval{1};
+  /// A change of T' by a smaller share than this is noise. Iteration times within a straggling job vary by
+  /// some per cent (p90 of step / job ratio 1.06, median 1.0: OSDI '25).
+  double hysteresis = 0.02;
+  /// A new generation is switched to although live ranks have not confirmed it, after this time.
+  core::Seconds confirm_deadline{5};
+  /// Steps between the newest step that any rank reported and the agreed switch.
+  std::uint64_t switch_margin_steps = 2;
+  /// Life of a straggler notice that names none, and the longest that one may have.
+  core::Seconds notice_ttl{600};
+  core::Seconds notice_ttl_most{7 * 86'400.0};
+};
+
+/// Bounds on what clients may make the server hold.
+struct Limits {
+  std::size_t jobs = 1024;
+  std::size_t ranks_of_job = 65'536;  ///< pp x dp x tp
+  std::size_t notices_of_job = 1024;
+  /// Computations of one job: 64 x 1,024 is the largest that DESIGN section 7 names.
+  std::size_t computations = 131'072;
+  std::size_t registration_bytes = std::size_t{4} << 20U;  ///< 131,072 cells of 16 bytes, twice
+  std::size_t profile_bytes = std::size_t{64} << 20U;
+  std::size_t message_bytes = std::size_t{64} << 10U;  ///< every other body: the longest lists 1,024 clocks
+  core::Seconds longest_poll{55};  ///< below the usual idle limit of 60 s of what may stand between
+};
+
+}  // namespace perseus::server
