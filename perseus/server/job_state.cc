@@ -306,7 +306,9 @@ std::optional<std::uint64_t> JobState::commit_due(Moment now) const {
     const auto rank = ranks_.find(id);
     return rank != ranks_.end() && live(rank->second, now);
   });
-  if (waiting && !late) return std::nullopt;
+  // After a restart the ranks are not known yet, and a step agreed without them would be none.
+  const bool expecting = ranks_.empty() && deployment_->generation > 1;
+  if ((waiting || expecting) && !late) return std::nullopt;
   return ranks_.empty() ? 0 : newest_step_ + settings_.switch_margin_steps;
 }
 

@@ -91,7 +91,7 @@ void add_job(Families& out, const JobState& job, const std::optional<Savings>& s
   core::Seconds predicted;
   core::Joules joules;
   for (const auto& plan : job.deployment()->plans) {
-    predicted = std::max({predicted, plan->time, plan->sync_time.value_or(plan->time)});
+    predicted = std::max({predicted, plan->time, job.deployment()->targets->sync});
     joules += plan->energy;
   }
   out.gauge("perseus_job_iteration_seconds", "Iteration time.", {named, label("origin", "predicted")},

@@ -120,8 +120,20 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
   const core::Joules all_max = core::pipeline_energy(problem, core::fastest_choice(problem), t_min);
   const Seconds t_star = std::max(t_min, frontier.t_star());
   const Seconds t_max = std::max(t_min, frontier.t_max());
-  return Solved{std::move(frontier),  std::move(fit), std::move(digest), t_min, t_star, t_max, all_max,
-                Seconds(took.count())};
+  const core::Watts waiting = problem.parallel().tensor * problem.total_blocking_power();
+  Solved out{std::move(frontier),
+             std::move(fit),
+             std::move(digest),
+             t_min,
+             t_star,
+             t_max,
+             all_max,
+             nullptr,
+             waiting,
+             Seconds(took.count())};
+  PERSEUS_ASSIGN_OR_RETURN(PlanBody fastest, make_plan(out, {t_min, std::nullopt}));
+  out.fastest = std::make_shared<const PlanBody>(std::move(fastest));
+  return out;
 }
 
 core::Result<PlanBody> make_plan(const Solved& solved, const PlanTarget& target) {
@@ -159,15 +171,12 @@ Seconds time_with_slow_rank(const Solved& solved, std::uint32_t pp, double slowd
   return std::max(solved.t_min, Seconds(end));
 }
 
-core::Result<Savings> savings_at(const Solved& solved, const PlanTarget& target) {
-  const core::Problem& problem = solved.frontier.problem();
-  PERSEUS_ASSIGN_OR_RETURN(const core::Plan fastest, plan_at(solved, {solved.t_min, std::nullopt}));
-  PERSEUS_ASSIGN_OR_RETURN(const core::Plan planned, plan_at(solved, target));
-  const Seconds sync = target.sync_time.value_or(planned.time);
-  const Seconds counted = std::max(sync, solved.t_min);
-  return Savings{core::pipeline_energy(problem, core::fastest_choice(problem), counted),
-                 core::pipeline_energy(problem, fastest.choice, counted),
-                 core::pipeline_energy(problem, planned.choice, counted)};
+Savings savings_of(const Solved& solved, const PlanBody& plan, Seconds sync) {
+  const core::Joules waiting = solved.waiting_power * (sync - solved.t_min);
+  const Seconds counted = plan.sync_time.value_or(plan.time);
+  return {solved.all_max_energy + waiting,
+          solved.fastest->energy + solved.waiting_power * (sync - solved.fastest->time),
+          plan.energy + solved.waiting_power * (sync - counted)};
 }
 
 core::Result<std::vector<FrontierPoint>> frontier_points(const Solved& solved, std::uint32_t count,

@@ -44,7 +44,10 @@ struct Solved {
   std::string fit;
   std::string profile_sha256;
   core::Seconds t_min, t_star, t_max;
-  core::Joules all_max_energy;   ///< of one pipeline with all clocks at their fastest, counted to T_min
+  core::Joules all_max_energy;  ///< of one pipeline with all clocks at their fastest, counted to T_min
+  /// The plan for T_min, self-timed: what every pipeline runs that nobody waits for, and the slow one itself.
+  std::shared_ptr<const PlanBody> fastest;
+  core::Watts waiting_power;     ///< of one pipeline with all its GPUs while all of them wait
   core::Seconds solver_seconds;  ///< exact frontier alone, on the planner's thread
 };
 
@@ -72,13 +75,15 @@ struct PlanTarget {
 /// at their fastest: exact longest path of the stretched times.
 [[nodiscard]] core::Seconds time_with_slow_rank(const Solved& solved, std::uint32_t pp, double slowdown);
 
-/// Energies of all of a job's pipelines that synchronise at `sync`, without and with plans; predicted.
+/// Predicted energies of one iteration of one pipeline that synchronises at `sync`.
 struct Savings {
-  core::Joules all_max;  ///< of one pipeline at full clocks, blocking to `sync`
-  core::Joules fastest;  ///< the plan for T_min
-  core::Joules planned;  ///< the plan for the target
+  core::Joules all_max;  ///< at full clocks
+  core::Joules fastest;  ///< with the plan for T_min
+  core::Joules planned;  ///< with the plan that it has
 };
-[[nodiscard]] core::Result<Savings> savings_at(const Solved& solved, const PlanTarget& target);
+/// Of the pipeline that `plan` is for; `sync` is at least T_min. O(1): waiting costs the same power in all
+/// three.
+[[nodiscard]] Savings savings_of(const Solved& solved, const PlanBody& plan, core::Seconds sync);
 
 /// Points of the frontier for display: `count` from T_min to T* (or T_max), each with the energy of the exact
 /// optimum's realised plan and its proven bound.

@@ -23,22 +23,27 @@ constexpr Seconds kRetry{5};
 /// Between two looks for jobs that have fallen silent.
 constexpr Seconds kSweep{10};
 
-/// Makes one plan for each distinct target.
+/// Makes one plan for each distinct target. The one for T_min is there already.
 core::Result<std::vector<std::shared_ptr<const PlanBody>>> make_plans(const Solved& solved,
                                                                       const Targets& targets) {
   std::vector<std::shared_ptr<const PlanBody>> plans;
-  std::map<Seconds, std::shared_ptr<const PlanBody>> made;
-  const bool synchronised = targets.sync > solved.t_min;
+  std::map<Seconds, std::shared_ptr<const PlanBody>> made{{solved.t_min, solved.fastest}};
   for (const Seconds time : targets.pipeline) {
     auto& plan = made[time];
     if (!plan) {
-      const PlanTarget target{time, synchronised ? std::optional(targets.sync) : std::nullopt};
-      PERSEUS_ASSIGN_OR_RETURN(PlanBody body, make_plan(solved, target));
+      PERSEUS_ASSIGN_OR_RETURN(PlanBody body, make_plan(solved, {time, targets.sync}));
       plan = std::make_shared<const PlanBody>(std::move(body));
     }
     plans.push_back(plan);
   }
   return plans;
+}
+
+/// Of the pipeline that is slowed most.
+std::optional<Savings> savings_of(const Solved& solved, const Deployment& deployment) {
+  const auto& times = deployment.targets->pipeline;
+  const auto slowest = static_cast<std::size_t>(std::ranges::max_element(times) - times.begin());
+  return savings_of(solved, *deployment.plans[slowest], std::max(solved.t_min, deployment.targets->sync));
 }
 
 }  // namespace
@@ -108,6 +113,10 @@ void Service::start_solving(const JobPtr& job) {
                    {"t_min_s", format::number_text(solved->t_min.value())},
                    {"solver_s", format::number_text(solved->solver_seconds.value())}});
       job->state.set_solved(solved);
+      const auto& deployed = job->state.deployment();
+      if (deployed && !deployed->baseline() && deployed->profile_sha256 == solved->profile_sha256) {
+        job->savings = savings_of(*solved, *deployed);
+      }
     }
     advance(job);
   });
@@ -143,17 +152,11 @@ void Service::deploy(const JobPtr& job, const Wish& wish) {
   struct Answer {
     core::Result<std::vector<std::shared_ptr<const PlanBody>>> plans =
         core::fail(core::ErrorCode::kInternal, "the planner did not run");
-    std::optional<Savings> savings;
   };
   const auto answer = std::make_shared<Answer>();
   const auto solved = state.solved();
   const auto work = [answer, solved, targets = *wish.targets] {
     answer->plans = make_plans(*solved, targets);
-    const Seconds largest = std::ranges::max(targets.pipeline);
-    const bool synchronised = targets.sync > solved->t_min;
-    const auto savings =
-        savings_at(*solved, {largest, synchronised ? std::optional(targets.sync) : std::nullopt});
-    if (savings) answer->savings = *savings;
   };
   outside_.run(work, [this, job, answer, solved, wish, next = std::move(next)]() mutable {
     const JobState& now = job->state;
@@ -164,7 +167,8 @@ void Service::deploy(const JobPtr& job, const Wish& wish) {
       return advance(job);
     }
     next.plans = *std::move(answer->plans);
-    store_deployment(job, wish, std::move(next), answer->savings);
+    const auto savings = savings_of(*solved, next);
+    store_deployment(job, wish, std::move(next), savings);
   });
 }
 
@@ -299,7 +303,8 @@ std::shared_ptr<const std::string> Service::plan_text(Job& job, const RankId& ra
   out.key("baseline").boolean(d.baseline());
   if (with_operations && !d.baseline()) {
     const PlanBody& plan = *d.plans.at(rank.dp);
-    out.key("promised_time_s").number(std::max(plan.time, plan.sync_time.value_or(plan.time)).value());
+    // Nobody's iteration ends before the slowest pipeline's: that is what the guard may hold ranks to.
+    out.key("promised_time_s").number(std::max(plan.time, d.targets->sync).value());
     out.key("plan_sha256").text(plan.sha256);
     out.key("operations").raw(plan.operations.at(rank.pp));
   }

@@ -27,7 +27,7 @@ std::optional<Predicted> predicted(const JobState& job) {
   if (!job.deployment() || job.deployment()->baseline()) return std::nullopt;
   Predicted out;
   for (const auto& plan : job.deployment()->plans) {
-    out.time = std::max({out.time, plan->time, plan->sync_time.value_or(plan->time)});
+    out.time = std::max({out.time, plan->time, job.deployment()->targets->sync});
     out.energy += plan->energy;
   }
   return out;
