@@ -249,6 +249,7 @@ TEST_F(AmdBackendTest, CallsOneAtATimeBeforeRocm72) {
   open();
   driver_->linger = true;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (std::size_t t = 0; t < 4; ++t) {
     threads.emplace_back([this, t] {
       for (int i = 0; i < 200; ++i) {

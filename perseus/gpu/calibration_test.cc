@@ -42,7 +42,7 @@ class CalibrationTest : public testing::Test {
     gpu_.set_energy({Joules(std::floor(now.value() / 0.02)), EnergySource::kCounter, 0});
     gpu_.set_power(
         {.momentary = Watts(100 + std::fmod(std::floor(now.value() / 0.05), 3)), .averaged = std::nullopt});
-    if (wanted_ && now >= due_) gpu_.set_sm_clock(*wanted_);
+    if (wanted_ && now >= due_) gpu_.set_sm_clock(wanted_);
   }
   [[nodiscard]] Seconds latency_of(Megahertz clock) const {
     return Seconds(clock.value() * 1e-5 + call_.value());

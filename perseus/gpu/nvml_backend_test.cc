@@ -451,6 +451,7 @@ TEST_F(NvmlBackendTest, ClosingWaitsForCallsInProgress) {
 TEST_F(NvmlBackendTest, ManyThreadsMayCall) {
   open();
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([this] {
       for (int i = 0; i < 200; ++i) {

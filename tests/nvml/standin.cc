@@ -70,8 +70,8 @@ nvml::Return with_gpu(const char* function, nvml::Handle handle, Work&& work) {
 
 /// Copies as strncpy does: a text as long as the buffer has no end.
 nvml::Return copy(const std::string& text, char* to, unsigned length) {
-  std::memset(to, 0, length);
-  std::memcpy(to, text.data(), std::min<std::size_t>(length, text.size()));
+  std::fill_n(to, length, '\0');
+  std::copy_n(text.begin(), std::min<std::size_t>(length, text.size()), to);
   return nvml::kSuccess;
 }
 
