@@ -182,7 +182,34 @@ TEST_F(SeqpacketFiles, ListensAndConnects) {
   const UniqueFd server(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
   ASSERT_TRUE(server);
   ASSERT_TRUE(send_packet(client->get(), "hello", -1, kNow));
-  EXPECT_EQ(receive_packet(server.get(), 16, soon())->bytes, "hello");
+  const auto request = receive_request(server.get(), 16, soon());
+  ASSERT_TRUE(request) << request.error().text();
+  EXPECT_EQ(request->bytes, "hello");
+  EXPECT_EQ(request->sender, ::getpid());
+}
+
+TEST_F(SeqpacketFiles, WhatWasSentBeforeTheAcceptHasItsSenderToo) {
+  const auto listener = listen_seqpacket(path("s"), 0600);
+  ASSERT_TRUE(listener);
+  const auto client = connect_seqpacket(path("s"), kNow);
+  ASSERT_TRUE(client);
+  ASSERT_TRUE(send_packet(client->get(), "early", -1, kNow));
+  const UniqueFd server(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(receive_request(server.get(), 16, soon())->sender, ::getpid());
+}
+
+TEST(Seqpacket, ARequestBringsNoDescriptorIn) {
+  const auto pair = seqpacket_pair();
+  ASSERT_TRUE(pair);
+  ASSERT_TRUE(identify_senders(pair->ours.get()));
+  const UniqueFd gift(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "gift", gift.get(), kNow));
+  // The next descriptor that is made has the lowest free number: the same before and after, if none came in.
+  const int free_before = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get();
+  EXPECT_EQ(receive_request(pair->ours.get(), 16, soon()).error().text(),
+            "a packet with a file descriptor; none is taken");
+  EXPECT_EQ(UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get(), free_before);
+  EXPECT_FALSE(has_input(pair->ours.get()));
 }
 
 TEST_F(SeqpacketFiles, SaysWhyItCannotConnect) {
