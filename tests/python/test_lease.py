@@ -172,9 +172,14 @@ def test_signals_reach_the_command(node, number):
     node.start_agent()
     name = signal.Signals(number).name.removeprefix("SIG")
     ready = node.folder / "ready"
-    process = start_lease(
-        node, "agent", "sh", "-c", f"trap 'exit 9' {name}; touch {ready}; while :; do sleep 0.02; done"
-    )
+    # What was ignored when a shell started cannot be trapped, and tests may run under nohup or in the background.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = start_lease(
+            node, "agent", "sh", "-c", f"trap 'exit 9' {name}; touch {ready}; while :; do sleep 0.02; done"
+        )
+    finally:
+        signal.signal(number, before)
     wait_until(ready.exists)
     process.signal(number)
     assert process.child.wait(PATIENCE_S) == 9
