@@ -18,6 +18,7 @@
 #include <system_error>
 #include <utility>
 
+#include "perseus/agent/durations.h"
 #include "perseus/agent/trusted_file.h"
 #include "perseus/agent/version.h"
 #include "perseus/wire/seqpacket.h"
@@ -33,10 +34,6 @@ constexpr mode_t kSocketMode = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP;
 constexpr mode_t kFolderMode = S_IRWXU | S_IRGRP | S_IXGRP | S_IROTH | S_IXOTH;
 /// Timers of this process may fire this late at most: the naps of the clock threads are 20 us at least.
 constexpr unsigned long kTimerSlackNs = 1'000;
-
-lease::Duration to_duration(core::Seconds time) {
-  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
-}
 
 std::string system_message(int number) {
   return std::generic_category().message(number);
@@ -284,8 +281,8 @@ std::string Daemon::summary() const {
 
 void Daemon::tick() {
   const auto now = lease::SystemTime::instance().now();
+  server_->tick();  // first: it keeps alive the leases of peers that wait for us
   fleet_->tick();
-  server_->tick();
   if (const auto period = notify_.watchdog_period(); period && now >= next_alive_) {
     notify_.alive();
     next_alive_ = now + *period;

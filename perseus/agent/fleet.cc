@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "perseus/agent/durations.h"
 #include "perseus/format/numbers.h"
 
 namespace perseus::agent {
@@ -18,10 +19,6 @@ constexpr lease::Backoff::Limits kReopenLimits{std::chrono::milliseconds(100), s
 /// The same while a GPU is lost: it may have been reset by somebody, but most stay lost until a reboot, and
 /// each try makes all others wait (assumed).
 constexpr lease::Backoff::Limits kLostLimits{std::chrono::seconds(10), std::chrono::minutes(10)};
-
-lease::Duration to_duration(core::Seconds time) {
-  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
-}
 
 std::vector<std::string> names_of(const gpu::Backend& backend) {
   std::vector<std::string> names;

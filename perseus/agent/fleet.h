@@ -39,7 +39,8 @@ struct FleetContext {
 
 class Fleet {
  public:
-  /// Asks each device what it can do (may block) and starts the threads.
+  /// Starts the threads, which ask their devices what these can do: all_known() tells when they have
+  /// answered.
   Fleet(FleetContext context, format::AgentConfig config);
   Fleet(const Fleet&) = delete;
   Fleet& operator=(const Fleet&) = delete;

@@ -6,16 +6,13 @@
 
 #include <utility>
 
+#include "perseus/agent/durations.h"
 #include "perseus/agent/fleet.h"
 
 namespace perseus::agent {
 namespace {
 
 using core::ErrorCode;
-
-lease::Duration to_duration(core::Seconds time) {
-  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
-}
 
 }  // namespace
 

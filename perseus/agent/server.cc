@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "perseus/agent/durations.h"
 #include "perseus/agent/server_connection.h"
 #include "perseus/agent/version.h"
 
@@ -26,10 +27,6 @@ constexpr lease::Duration kAcceptPause = std::chrono::milliseconds(200);
 constexpr int kMaxRequestsAtOnce = 8;
 /// Connections that only the agent's own user may use (assumed: a few administrators' commands at a time).
 constexpr std::size_t kReserve = 16;
-
-lease::Duration to_duration(core::Seconds time) {
-  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
-}
 
 bool is_narrower(const Permit& now, const Permit& before) {
   const bool higher_floor = now.floor && (!before.floor || *now.floor > *before.floor);

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "perseus/agent/durations.h"
 #include "perseus/agent/server.h"
 #include "perseus/agent/server_connection.h"
 #include "perseus/agent/version.h"
@@ -22,10 +23,6 @@ struct Overloaded : Functions... {
 
 WallTime wall_now() {
   return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
-lease::Duration to_duration(core::Seconds time) {
-  return std::chrono::duration_cast<lease::Duration>(std::chrono::duration<double>(time.value()));
 }
 
 wire::AgentReply refusal(const core::Error& error) {

@@ -220,18 +220,10 @@ core::Result<Inputs> resolve_inputs(const InputFlags& flags, const Io& io) {
                                                  .parallel = {spec.tensor.value_or(1), spec.data.value_or(1)},
                                                  .p2p_lag = spec.p2p_lag.value_or(core::Seconds(0)),
                                                  .edge_lag = spec.edge_lag}));
-  std::string fit = spec.fit.value_or(default_fit(problem.profile()));
+  std::string fit = spec.fit.value_or(solver::default_fit(problem.profile()));
   Inputs inputs{std::move(spec), std::move(problem), std::move(fit), std::nullopt, std::move(warnings)};
   PERSEUS_RETURN_IF_ERROR(apply_fit(inputs));
   return inputs;
-}
-
-std::string default_fit(const core::Profile& profile) {
-  for (const core::ProfileEntry& entry : profile.entries) {
-    const auto scatters = [](const core::Option& o) { return o.samples > 1 || o.time_std || o.energy_std; };
-    if (std::ranges::any_of(entry.options, scatters)) return "convex";
-  }
-  return "none";
 }
 
 }  // namespace perseus::cli

@@ -56,9 +56,6 @@ core::Status parse_blocking_power(const std::string& text, core::JobSpec& spec);
 core::Status parse_p2p_lag(const std::string& text, core::JobSpec& spec);
 /// Parses "INSTRUCTION@STAGE:POSITION", e.g. "load@0:before-forward".
 core::Result<core::Insert> parse_insert(const std::string& text);
-/// The fit where none is asked for: "convex" for a profile that states its scatter (samples or standard
-/// deviations), "none" for one that does not, whose values are then taken as the truth (docs/noise.md).
-[[nodiscard]] std::string default_fit(const core::Profile& profile);
 /// The flags' values where given, else the file's.
 core::JobSpec merge(core::JobSpec file, const core::JobSpec& flags);
 

@@ -6,12 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 #include "perseus/core/profile.h"
 #include "perseus/core/schedule.h"
 #include "perseus/format/numbers.h"
 #include "perseus/format/text.h"
-#include "perseus/format/yaml_tree.h"
+#include "perseus/format/yaml_fields.h"
 
 namespace perseus::format {
 namespace {
@@ -30,14 +31,12 @@ constexpr std::array<std::string_view, 2> kFits = {"none", "convex"};
 /// In the order of core::Position.
 constexpr std::array<std::string_view, 6> kPositions = {"before_forward", "after_forward", "before_backward",
                                                         "after_backward", "start",         "end"};
-/// Longest path or name, as operating systems limit paths.
-constexpr std::size_t kMaxTextBytes = 4096;
 constexpr std::uint32_t kMaxCount = static_cast<std::uint32_t>(core::kMaxComputations);
 
 /// Reads one job file; one use.
 class JobReader {
  public:
-  explicit JobReader(const std::string& source) : source_(source) {}
+  explicit JobReader(const std::string& source) : fields_(source) {}
 
   core::Result<core::JobSpec> read(const YamlNode& root) {
     PERSEUS_RETURN_IF_ERROR(
@@ -47,34 +46,6 @@ class JobReader {
   }
 
  private:
-  [[nodiscard]] core::Origin key_origin(const YamlNode& node) const {
-    return {source_, node.key_line, node.key_column};
-  }
-  [[nodiscard]] core::Origin origin(const YamlNode& node) const { return {source_, node.line, node.column}; }
-
-  /// What stands there, for messages.
-  static std::string describe(const YamlNode& node) {
-    switch (node.type) {
-      case YamlNode::Type::kNull:
-        return "empty";
-      case YamlNode::Type::kPlain:
-        return quoted(node.text);
-      case YamlNode::Type::kQuoted:
-        return fmt::format("the text {}", quoted(node.text));
-      case YamlNode::Type::kSequence:
-        return "a list";
-      case YamlNode::Type::kMap:
-        return "a map";
-    }
-    return {};
-  }
-
-  [[nodiscard]] std::unexpected<core::Error> refuse(const YamlNode& node, std::string_view name,
-                                                    std::string_view wanted) const {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}; it must be {}", name, describe(node), wanted), origin(node));
-  }
-
   /// Where a key of another map would have been right.
   static std::string other_home(std::string_view key) {
     const auto has = [&](std::span<const std::string_view> keys) {
@@ -89,20 +60,7 @@ class JobReader {
   template <class Member>
   Status read_map(const YamlNode& node, std::string_view name, std::span<const std::string_view> keys,
                   Member&& member) const {
-    if (node.type != YamlNode::Type::kMap) {
-      return refuse(node, name, fmt::format("a map with the keys {}", fmt::join(keys, ", ")));
-    }
-    for (const YamlNode& child : node.children) {
-      const auto found = std::ranges::find(keys, child.key);
-      if (found == keys.end()) {
-        std::string hint = suggestion(child.key, keys);
-        if (hint.empty()) hint = other_home(child.key);
-        return fail(ErrorCode::kInvalidInput,
-                    fmt::format("unknown key {} in {}{}", quoted(child.key), name, hint), key_origin(child));
-      }
-      PERSEUS_RETURN_IF_ERROR(member(static_cast<std::size_t>(found - keys.begin()), child));
-    }
-    return {};
+    return fields_.map(node, name, keys, std::forward<Member>(member), other_home);
   }
 
   Status read_top(std::size_t key, const YamlNode& value) {
@@ -145,21 +103,13 @@ class JobReader {
         }));
     if (!job_.schedule || !job_.schedule_file) return {};
     return fail(ErrorCode::kInvalidInput, "both schedule and schedule_file are given; give one",
-                origin(node));
+                fields_.origin(node));
   }
 
   [[nodiscard]] core::Result<std::string> text_of(const YamlNode& node, std::string_view name) const {
-    const bool scalar = node.type == YamlNode::Type::kPlain || node.type == YamlNode::Type::kQuoted;
-    const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
-    if (!scalar || node.text.empty() || std::ranges::any_of(node.text, is_control)) {
-      return refuse(node, name, "a text of one line");
-    }
-    if (node.text.size() > kMaxTextBytes) {
-      return fail(ErrorCode::kLimit,
-                  fmt::format("{} has {} bytes; the limit is {}", name, node.text.size(), kMaxTextBytes),
-                  origin(node));
-    }
-    return node.text;
+    std::string out;
+    PERSEUS_RETURN_IF_ERROR(fields_.text(node, name, out));
+    return out;
   }
 
   Status read_text(const YamlNode& node, std::string_view name, std::optional<std::string>& out) const {
@@ -171,7 +121,8 @@ class JobReader {
                                                   std::span<const std::string_view> words) const {
     PERSEUS_ASSIGN_OR_RETURN(std::string word, text_of(node, name));
     if (std::ranges::find(words, word) != words.end()) return word;
-    return refuse(node, name, fmt::format("one of {}{}", fmt::join(words, ", "), suggestion(word, words)));
+    return fields_.refuse(node, name,
+                          fmt::format("one of {}{}", fmt::join(words, ", "), suggestion(word, words)));
   }
 
   Status read_word(const YamlNode& node, std::string_view name, std::span<const std::string_view> words,
@@ -187,7 +138,7 @@ class JobReader {
       out = *value;
       return {};
     }
-    return refuse(node, name, fmt::format("a whole number from {} to {}", least, most));
+    return fields_.refuse(node, name, fmt::format("a whole number from {} to {}", least, most));
   }
 
   Status read_count(const YamlNode& node, std::string_view name, std::optional<std::uint32_t>& out) const {
@@ -200,7 +151,7 @@ class JobReader {
       out = core::Watts(*value + 0.0);
       return {};
     }
-    return refuse(node, name, fmt::format("a number of W from 0 to {}", core::kMaxPower.value()));
+    return fields_.refuse(node, name, fmt::format("a number of W from 0 to {}", core::kMaxPower.value()));
   }
 
   Status read_blocking_power(const YamlNode& node) {
@@ -214,7 +165,7 @@ class JobReader {
         return fail(ErrorCode::kInvalidInput,
                     fmt::format("{} in blocking_power_w is no rank; ranks are whole numbers from 0 to {}",
                                 quoted(child.key), kMaxCount - 1),
-                    key_origin(child));
+                    fields_.key_origin(child));
       }
       const std::string name = fmt::format("blocking_power_w of rank {}", *rank);
       PERSEUS_RETURN_IF_ERROR(read_watts(child, name, job_.blocking_power_of_rank[*rank]));
@@ -231,7 +182,7 @@ class JobReader {
     }
     if (expected != 0 && expected == job_.blocking_power_of_rank.size()) return {};
     return fail(ErrorCode::kInvalidInput, fmt::format("blocking_power_w has no rank {}", expected),
-                origin(node));
+                fields_.origin(node));
   }
 
   Status read_seconds(const YamlNode& node, std::string_view name, core::Seconds& out) const {
@@ -242,7 +193,7 @@ class JobReader {
       out = lag;
       return {};
     }
-    return refuse(
+    return fields_.refuse(
         node, name,
         fmt::format("0, or a number of s from {} to {}", core::kMinTime.value(), core::kMaxTime.value()));
   }
@@ -260,7 +211,7 @@ class JobReader {
         return fail(ErrorCode::kInvalidInput,
                     fmt::format("{} in p2p_lag_s is neither default nor two ranks such as \"0->1\"",
                                 quoted(child.key)),
-                    key_origin(child));
+                    fields_.key_origin(child));
       }
       PERSEUS_RETURN_IF_ERROR(read_seconds(child, name, job_.edge_lag[*pair]));
     }
@@ -280,12 +231,12 @@ class JobReader {
 
   Status read_inserts(const YamlNode& node) {
     if (node.type != YamlNode::Type::kSequence) {
-      return refuse(node, "inserts", "a list of maps with the keys instruction, stage, position");
+      return fields_.refuse(node, "inserts", "a list of maps with the keys instruction, stage, position");
     }
     if (node.children.size() > kMaxInserts) {
       return fail(ErrorCode::kLimit,
                   fmt::format("inserts has {} elements; the limit is {}", node.children.size(), kMaxInserts),
-                  origin(node));
+                  fields_.origin(node));
     }
     for (const YamlNode& child : node.children) PERSEUS_RETURN_IF_ERROR(read_insert(child));
     return {};
@@ -304,7 +255,7 @@ class JobReader {
     for (std::size_t key = 0; key < seen.size(); ++key) {
       if (seen.at(key)) continue;
       return fail(ErrorCode::kInvalidInput, fmt::format("an insert without {}", kInsertKeys.at(key)),
-                  origin(node));
+                  fields_.origin(node));
     }
     job_.inserts.push_back(std::move(insert));
     return {};
@@ -312,11 +263,11 @@ class JobReader {
 
   Status read_instruction(const YamlNode& node, std::string& out) const {
     PERSEUS_ASSIGN_OR_RETURN(std::string text, text_of(node, "instruction"));
-    PERSEUS_RETURN_IF_ERROR(check_instruction_name(text, origin(node)));
+    PERSEUS_RETURN_IF_ERROR(check_instruction_name(text, fields_.origin(node)));
     for (auto kind = core::Kind::kForward; kind != core::Kind::kOther;
          kind = static_cast<core::Kind>(static_cast<int>(kind) + 1)) {
       if (core::instruction_name(kind) == text) {
-        return refuse(node, "instruction", "an extra one; the schedule itself places this one");
+        return fields_.refuse(node, "instruction", "an extra one; the schedule itself places this one");
       }
     }
     out = std::move(text);
@@ -329,7 +280,7 @@ class JobReader {
     return {};
   }
 
-  const std::string& source_;
+  YamlFields fields_;
   core::JobSpec job_;
 };
 

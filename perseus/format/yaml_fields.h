@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inside of the readers of small YAML files (agent configuration, grants): values of a YamlNode with their
-// checks and refusals, every one with line and column.
+// Inside of the readers of small YAML files (job, agent configuration, grants): values of a YamlNode with
+// their checks and refusals, every one with line and column.
 //
 //   YamlFields fields(source);
 //   PERSEUS_RETURN_IF_ERROR(fields.map(root, "the configuration", kKeys, [&](std::size_t key, const YamlNode&
@@ -44,19 +44,21 @@ class YamlFields {
                                                     std::string_view wanted) const;
 
   /// A map whose keys are among `keys`; calls member(index of the key, value) for each in the file's order.
+  /// other_home(key) may add a hint to the refusal of an unknown key that resembles none of `keys`.
   template <class Member>
   core::Status map(const YamlNode& node, std::string_view name, std::span<const std::string_view> keys,
-                   Member&& member) const {
+                   Member&& member, std::string (*other_home)(std::string_view) = nullptr) const {
     if (node.type != YamlNode::Type::kMap) {
       return refuse(node, name, fmt::format("a map with the keys {}", fmt::join(keys, ", ")));
     }
     for (const YamlNode& child : node.children) {
       const auto found = std::ranges::find(keys, child.key);
       if (found == keys.end()) {
-        return core::fail(
-            core::ErrorCode::kInvalidInput,
-            fmt::format("unknown key {} in {}{}", quoted(child.key), name, suggestion(child.key, keys)),
-            key_origin(child));
+        std::string hint = suggestion(child.key, keys);
+        if (hint.empty() && other_home != nullptr) hint = other_home(child.key);
+        return core::fail(core::ErrorCode::kInvalidInput,
+                          fmt::format("unknown key {} in {}{}", quoted(child.key), name, hint),
+                          key_origin(child));
       }
       PERSEUS_RETURN_IF_ERROR(member(static_cast<std::size_t>(found - keys.begin()), child));
     }

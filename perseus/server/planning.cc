@@ -20,15 +20,6 @@ using core::ErrorCode;
 using core::fail;
 using core::Seconds;
 
-/// The fit where none is asked for; the same rule as the command line's (docs/decisions.md, 8).
-std::string default_fit(const core::Profile& profile) {
-  for (const core::ProfileEntry& entry : profile.entries) {
-    const auto scatters = [](const core::Option& o) { return o.samples > 1 || o.time_std || o.energy_std; };
-    if (std::ranges::any_of(entry.options, scatters)) return "convex";
-  }
-  return "none";
-}
-
 std::string operations_of(const std::vector<format::PlannedComputation>& rank) {
   JsonText out;
   out.begin_array();
@@ -100,7 +91,7 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
   PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_profile_csv(profile_csv, "profile"));
   PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, registration.schedule.stages(), {"profile"}));
   PERSEUS_ASSIGN_OR_RETURN(auto pipeline, core::Pipeline::build(registration.schedule));
-  std::string fit = registration.fit.value_or(default_fit(parsed.profile));
+  std::string fit = registration.fit.value_or(solver::default_fit(parsed.profile));
   PERSEUS_ASSIGN_OR_RETURN(
       auto problem, core::Problem::build(std::move(pipeline), {.profile = std::move(parsed.profile),
                                                                .blocking_power = registration.blocking_power,

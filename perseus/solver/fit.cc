@@ -167,4 +167,12 @@ core::Result<FittedProblem> fit_convex(const core::Problem& problem) {
   return FittedProblem{std::move(fitted), std::move(report)};
 }
 
+std::string default_fit(const core::Profile& profile) {
+  for (const core::ProfileEntry& entry : profile.entries) {
+    const auto scatters = [](const core::Option& o) { return o.samples > 1 || o.time_std || o.energy_std; };
+    if (std::ranges::any_of(entry.options, scatters)) return "convex";
+  }
+  return "none";
+}
+
 }  // namespace perseus::solver

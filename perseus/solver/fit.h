@@ -57,6 +57,10 @@ struct FitReport {
 /// clock. Refused (kInvalidInput): two options of one group with the same clock.
 [[nodiscard]] core::Result<FitReport> fit_convex(const core::Profile& profile);
 
+/// The fit where none is asked for: "convex" for a profile that states its scatter (samples or standard
+/// deviations), "none" for one that does not, whose values are then taken as the truth (docs/noise.md).
+[[nodiscard]] std::string default_fit(const core::Profile& profile);
+
 /// A problem with a fitted profile, and the fit.
 struct FittedProblem {
   core::Problem problem;
