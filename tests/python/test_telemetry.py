@@ -157,7 +157,8 @@ def test_without_an_agent_and_after_its_death_it_says_so(node):
         agent.kill()
         shown.wait_for(503, "/metrics")
         assert re.search(
-            r"was written \d+\.\d s ago; more than 1 s is stale: the agent has stopped or hangs", shown.refusal("/metrics")
+            r"was written \d+\.\d s ago; more than 1 s is stale: the agent has stopped or hangs",
+            shown.refusal("/metrics"),
         )
         node.start_agent()
         shown.wait_for(200, "/metrics")
@@ -221,7 +222,15 @@ def test_nothing_else_is_served_and_nothing_is_taken(node):
     (node.socket.parent / "secret").write_text("key\n")
     with exporter(node) as shown:
         shown.wait_for(200, "/metrics")
-        for path in ("/", "/secret", "/metrics/../secret", "/..%2fstate", "/metrics.prom", "/api/v1/jobs", "/register_job"):
+        for path in (
+            "/",
+            "/secret",
+            "/metrics/../secret",
+            "/..%2fstate",
+            "/metrics.prom",
+            "/api/v1/jobs",
+            "/register_job",
+        ):
             assert shown.get(path)[0] in (400, 404), path
         for method in ("POST", "PUT", "DELETE"):
             assert shown.get("/metrics", method)[0] == 405
