@@ -174,20 +174,28 @@ core::Status Daemon::watch_signals() {
   return loop_->watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); });
 }
 
-core::Result<std::unique_ptr<gpu::Backend>> Daemon::open_driver(const format::AgentConfig& config) const {
+core::Result<std::unique_ptr<gpu::Backend>> Daemon::open_driver(const format::AgentConfig& config) {
   const auto options = backend_options(settings_.backend, config);
   const auto deadline = lease::SystemTime::instance().now() + settings_.driver_patience;
   lease::Backoff backoff({std::chrono::milliseconds(500), std::chrono::seconds(5)});
-  while (true) {
+  for (bool told = false;; told = true) {
     auto backend = gpu::open_backend(options);
     const bool may_pass = !backend && (backend.error().code() == ErrorCode::kNotFound ||
                                        backend.error().code() == ErrorCode::kDriver);
     const auto wait = backoff.next();
     if (!may_pass || lease::SystemTime::instance().now() + wait > deadline) return backend;
+    if (!told) tell_waiting(backend.error());
     // SIGTERM is not to wait for the driver.
     pollfd signal{.fd = signals_.get(), .events = POLLIN, .revents = 0};
     if (::poll(&signal, 1, static_cast<int>(wait / std::chrono::milliseconds(1))) == 1) return backend;
   }
+}
+
+void Daemon::tell_waiting(const core::Error& error) {
+  audit_.write({.event = AuditEvent::kDriver,
+                .result = std::string(core::info(error.code()).name),
+                .detail = "waiting for the driver: " + error.text()});
+  notify_.status("waiting for the driver");
 }
 
 void Daemon::on_signal() {

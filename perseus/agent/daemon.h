@@ -82,7 +82,8 @@ class Daemon {
   core::Status start(const DaemonSettings& settings, std::unique_ptr<gpu::Backend> backend,
                      ProcTree processes);
   core::Status watch_signals();
-  core::Result<std::unique_ptr<gpu::Backend>> open_driver(const format::AgentConfig& config) const;
+  core::Result<std::unique_ptr<gpu::Backend>> open_driver(const format::AgentConfig& config);
+  void tell_waiting(const core::Error& error);
   void on_signal();
   void reload();
   void publish();

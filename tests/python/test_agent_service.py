@@ -140,8 +140,9 @@ def cpu_of(pid: int) -> float:
 def test_it_waits_for_a_driver_that_comes_late(node):
     hidden = node.folder / "gpus.hidden"
     (node.folder / "gpus").rename(hidden)
-    agent = node.start_agent("--wait-driver", "60", wait=False)
     assert node.run_agent(check=False).returncode == 3  # without patience
+    agent = node.start_agent("--wait-driver", "60", wait=False)
+    wait_until(lambda: "waiting for the driver" in node.log.read_text())
     hidden.rename(node.folder / "gpus")
     wait_until(lambda: node.socket.exists())
     assert node.agent_answers()
