@@ -262,6 +262,11 @@ class Node:
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    def keep(self, process: Process) -> Process:
+        """Killed at the latest with the node."""
+        self._processes.append(process)
+        return process
+
     # Files of the agent. JSON is YAML.
     def write_config(self, config: dict) -> None:
         self._write(self.config, config)
@@ -282,8 +287,7 @@ class Node:
         ]  # fmt: skip
 
     def start_agent(self, *arguments: object, wait: bool = True, env: dict[str, str] | None = None) -> Process:
-        self.agent = Process(self.agent_command(*arguments), {**self.env, **(env or {})}, self.log)
-        self._processes.append(self.agent)
+        self.agent = self.keep(Process(self.agent_command(*arguments), {**self.env, **(env or {})}, self.log))
         if wait:
             wait_until(self.agent_answers)
         return self.agent
@@ -305,7 +309,7 @@ class Node:
         self, gpu: str, clocks: list[int], ttl_ms: int = 10_000, interval_s: float = 0.01, ready: bool = True
     ) -> Owner:
         owner = Owner(self, gpu, clocks, ttl_ms, interval_s)
-        self._processes.append(owner)
+        self.keep(owner)
         if ready:
             owner.wait_ready()
         return owner
@@ -348,9 +352,7 @@ class Node:
     def start_work(self, gpu: int, seconds: float) -> Process:
         """A simulated computation: `seconds` at the top clock."""
         command = [str(self.perseus), "sim", "run", "--gpu", str(gpu), "--work", str(seconds)]
-        process = Process(command, self.env, self.folder / "work.log", stdout=subprocess.DEVNULL)
-        self._processes.append(process)
-        return process
+        return self.keep(Process(command, self.env, self.folder / "work.log", stdout=subprocess.DEVNULL))
 
     wait_until = staticmethod(wait_until)
 

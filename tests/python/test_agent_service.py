@@ -3,13 +3,15 @@
 
 import json
 import os
+import re
 import resource
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
 
-from node import wait_until
+from node import Node, Process, wait_until
 
 
 # The service manager, the socket, the configuration.
@@ -41,6 +43,52 @@ def test_a_stale_socket_is_replaced_and_a_live_one_never(node):
     assert node.socket.stat().st_ino == live
     assert str(node.socket) in second.stderr
     node.client().close()
+
+
+def test_of_agents_that_race_for_one_socket_exactly_one_wins(node):
+    """With state folders of their own, so that only the socket is between them; over a stale one from the second on."""
+    rounds, racers = 12, 4
+    for _ in range(rounds):
+        agents = []
+        for racer in range(racers):
+            command = node.agent_command("--state-dir", node.folder / f"state{racer}")
+            agents.append(Process(command, node.env, node.folder / f"race{racer}.log"))
+            node.keep(agents[-1])
+        wait_until(lambda: sum(agent.child.poll() is None for agent in agents) == 1)  # noqa: B023
+        (winner,) = (agent for agent in agents if agent.child.poll() is None)
+        losers = [agent for agent in agents if agent is not winner]
+        assert [agent.child.returncode for agent in losers] == [3] * (racers - 1)
+        assert all("another process listens at this socket" in agent.log.read_text() for agent in losers)
+        with node.client() as client:
+            client.status()
+            listens = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            assert struct.unpack("3i", listens)[0] == winner.pid
+        winner.kill()
+    print(f"{rounds} races of {racers} agents for one socket: each time one won, and it lived")
+
+
+def unit_line(root: Path, name: str, node: Node) -> list[str]:
+    """A command of the agent's unit as systemd would run it on this node, but for PERSEUS_AGENT_FLAGS."""
+    text = (root / "packaging/systemd/perseus-agent.service.in").read_text()
+    (line,) = re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+    words = line.replace("@PERSEUS_LIBEXEC_DIR@", str(node.perseus.parent)).split()
+    assert words.count("$PERSEUS_AGENT_FLAGS") == 1
+    flags = node.agent_command()[1:]
+    at = words.index("$PERSEUS_AGENT_FLAGS")
+    return [*words[:at], *flags, *words[at + 1 :]]
+
+
+def test_the_stop_hook_of_the_unit_looks_where_the_agent_did_whatever_flags_it_was_given(node, root):
+    node.agent = node.keep(Process(unit_line(root, "ExecStart", node), node.env, node.log))
+    wait_until(node.agent_answers)
+    node.start_owner("0", [600])
+    node.agent.kill()
+    assert node.locked() == {0: 600}
+    hook = subprocess.run(
+        unit_line(root, "ExecStopPost", node), env=node.env, capture_output=True, text=True, check=True
+    )
+    assert "back at the driver's default" in hook.stdout
+    assert node.locked() == {}
 
 
 def test_files_that_others_may_write_are_not_read(node):
