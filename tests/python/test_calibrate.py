@@ -58,9 +58,7 @@ def test_says_what_it_needs(perseus, simulated, tmp_path: Path) -> None:
     refused = perseus("calibrate", "--gpu", 0, "--backend", "command", "-o", output, expect=1)
     assert "'command' has no options here" in refused.stderr
     refused = perseus("calibrate", "--gpu", 0, "--backend", "cuda", "-o", output, expect=2)
-    assert refused.stderr == (
-        "perseus: error: 'cuda' is no backend; there are auto, nvml, amd, sim and command\n"
-    )
+    assert refused.stderr == ("perseus: error: 'cuda' is no backend; there are auto, nvml, amd, sim and command\n")
     assert not output.exists()
     assert locked(perseus) == [None, None]
 

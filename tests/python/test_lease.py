@@ -47,8 +47,7 @@ def lease(node: Node, mode: str, *command: str, gpu: object = 0, clock: int = 90
 
 def start_lease(node: Node, mode: str, *command: str, wait: bool = True, gpu: object = 0) -> Process:
     arguments = [str(node.perseus), *flags(node, mode, gpu), "--", *command]
-    process = Process(arguments, node.env, node.folder / "lease.log", stdout=subprocess.DEVNULL)
-    node._processes.append(process)
+    process = node.keep(Process(arguments, node.env, node.folder / "lease.log", stdout=subprocess.DEVNULL))
     if wait:
         wait_until(lambda: node.locked().get(gpu) == 900)
     return process
@@ -276,6 +275,25 @@ def test_a_guardian_leaves_no_child_and_ends_with_its_program(node):
     assert process.pid not in family.values()
     assert process.child.wait(PATIENCE_S) == 0
     wait_until(lambda: not guards(node))
+
+
+def test_a_guardians_connection_goes_no_further(node):
+    start_lease(node, "direct", "sleep", "60")
+    modes = []
+    for pid in guards(node):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(entry).startswith("socket:"):
+                text = (entry.parent.parent / "fdinfo" / entry.name).read_text()
+                modes.append(int(re.search(r"^flags:\s*(\d+)$", text, re.MULTILINE)[1], 8))
+    assert len(modes) == 1  # the worker's; the watcher has let go of it
+    assert modes[0] & os.O_CLOEXEC
+
+
+def test_restore_leaves_alone_what_a_living_guardian_holds(node):
+    start_lease(node, "direct", "sleep", "60", gpu=1)
+    done = node.run_agent("--restore")
+    assert re.fullmatch(rf"{node.uuid(1)}: left alone: .* is held by process \d+\n", done.stdout), done.stdout
+    assert node.locked() == {1: 900}
 
 
 def test_a_terminal_signal_does_not_reach_the_guardian(node):
