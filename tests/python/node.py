@@ -360,6 +360,14 @@ class Node:
         """Seconds until the driver says that no GPU is locked."""
         return wait_until(lambda: self.locked() == {})
 
+    def wait_back(self, gpu: int) -> float:
+        """Seconds until the driver says that this GPU is not locked."""
+        return wait_until(lambda: gpu not in self.locked())
+
+    def records(self) -> int:
+        """Leases that the journal knows."""
+        return len(list(self.state_dir.glob("*.lease")))
+
 
 def own_forever(path: str, gpu: str, ttl_ms: str, interval_s: str, *clocks: str) -> None:
     """What an Owner runs: one lease, a renewal every third of its time, a clock every `interval_s`."""

@@ -11,7 +11,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from node import Node, Process, wait_until
+import pytest
+from figures import Others
+from node import PATIENCE_S, EndedError, Node, Process, RefusedError, wait_until
 
 
 # The service manager, the socket, the configuration.
@@ -149,7 +151,7 @@ def test_a_reader_of_its_log_that_goes_or_does_not_read_does_not_hold_it_up(node
     reads, writes = os.pipe()
     with subprocess.Popen(node.agent_command(), env=node.env, stderr=writes, stdin=subprocess.DEVNULL) as agent:
         os.close(writes)
-        wait_until(lambda: node.socket.exists())
+        wait_until(node.socket.exists)
         try:
             with node.client() as client:
                 for _ in range(300):  # more than a pipe holds
@@ -165,9 +167,64 @@ def test_a_reader_of_its_log_that_goes_or_does_not_read_does_not_hold_it_up(node
             assert agent.wait(30) == 0
 
 
+# Floods.
+def test_a_flood_of_requests_is_read_at_the_configured_rate_and_others_are_served(node):
+    """The rate is per connection: who floods waits for its own answers, and nobody else does."""
+    rate, requests = 20, 80
+    node.write_config({"clients": {"requests_per_s": rate}})
+    node.start_agent()
+    with node.client() as flood, Others(node) as others:
+        start = time.monotonic()
+        for _ in range(requests):
+            with pytest.raises(RefusedError, match="this connection holds no lease 77"):
+                flood.renew(77)
+        took = time.monotonic() - start
+        assert json.loads(node.run_agent("status", "--json").stdout)["gpus"][1]["state"] == "leased"
+    assert took >= (requests - rate) / rate  # a second's worth at once, the rest as the bucket fills
+    others_served = f"{others.requests} requests of others, {others.delayed} delayed"
+    print(f"{requests} requests at once, {rate} a second allowed: answered in {took:.2f} s; {others_served}")
+    assert others.delayed == 0
+
+
+def test_who_floods_without_reading_is_cut_off_and_others_are_served(node):
+    node.write_config({"clients": {"requests_per_s": 1000}})
+    node.start_agent()
+    with node.client() as flood, Others(node) as others:
+        flood.socket.settimeout(PATIENCE_S)
+        sent = 0
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:
+                flood.send(b'{"type":"status"}')
+                sent += 1
+    assert sent > 0
+    assert others.delayed == 0
+    print(f"cut off after {sent} requests whose answers it did not read; others: {others.requests} requests, 0 delayed")
+
+
+def test_a_flood_of_connections_is_refused_with_the_reason_and_others_are_served(node):
+    node.write_config({"clients": {"max_connections_per_uid": 5}})
+    node.start_agent()
+    with Others(node) as others:
+        kept = [node.client() for _ in range(4)]
+        for _ in range(20):
+            with node.client(hello=False) as late:
+                with pytest.raises(RefusedError) as refused:
+                    late.reply()
+                assert refused.value.code == "limit"
+                assert refused.value.message == f"uid {os.geteuid()} has 5 connections, the limit for one user"
+                with pytest.raises(EndedError):
+                    late.reply()
+        for client in kept:
+            client.status()
+    assert others.delayed == 0
+    assert len(node.audited("connect", result="limit", uid=os.geteuid())) == 20
+    kept[0].close()
+    wait_until(node.agent_answers)
+
+
 def test_out_of_descriptors_it_goes_on_and_does_not_spin(node):
     agent = node.start_agent()
-    used = len(os.listdir(f"/proc/{agent.pid}/fd"))
+    used = len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
     resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 6, used + 6))
     waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(20)]
     for client in waiting:
@@ -192,6 +249,6 @@ def test_it_waits_for_a_driver_that_comes_late(node):
     agent = node.start_agent("--wait-driver", "60", wait=False)
     wait_until(lambda: "waiting for the driver" in node.log.read_text())
     hidden.rename(node.folder / "gpus")
-    wait_until(lambda: node.socket.exists())
+    wait_until(node.socket.exists)
     assert node.agent_answers()
     assert agent.terminate() == 0
