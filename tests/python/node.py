@@ -31,6 +31,17 @@ KIND_BASELINE = 2
 ANSWERS = ["none", "applied", "refused", "failed", "yielded", "uncontrollable", "ended"]
 MAX_PACKET = 128 * 1024
 
+# Another program that sets a clock, by NVML itself.
+NVML_LOCK = """
+import ctypes, os, sys
+nvml = ctypes.CDLL(os.environ["PERSEUS_SIM_NVML"])
+device = ctypes.c_void_p()
+gpu, mhz = map(int, sys.argv[1:])
+assert nvml.nvmlInit_v2() == 0
+assert nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(device)) == 0
+assert nvml.nvmlDeviceSetGpuLockedClocks(device, mhz, mhz) == 0
+"""
+
 
 class RefusedError(Exception):
     """The agent said no."""
@@ -342,6 +353,10 @@ class Node:
     def history(self, gpu: int) -> list[dict]:
         """Setting calls that the driver got, oldest first; "call" is "lock_clock", "reset_clock", ..."""
         return json.loads(self.run("sim", "history", "--gpu", gpu, "--json").stdout)["calls"]
+
+    def lock_from_outside(self, gpu: int, mhz: int) -> None:
+        """As another program would, that knows nothing of the agent."""
+        subprocess.run([sys.executable, "-c", NVML_LOCK, str(gpu), str(mhz)], env=self.env, check=True)
 
     def fault(self, gpu: int, fault: str) -> None:
         self.run("sim", "fault", "--gpu", gpu, fault)

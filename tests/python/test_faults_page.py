@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-PROCESS_TESTS = ("test_agent.py", "test_lease.py")
+PROCESS_TESTS = ("test_agent.py", "test_agent_drivers.py", "test_agent_peers.py", "test_lease.py")
 ROOMS = ("agent", "lease")
 UNIT_TEST = re.compile(r"^TEST(?:_F)?\((\w+),\s*(\w+)\) \{(?:  // fault table, row (\d+))?", re.MULTILINE)
 

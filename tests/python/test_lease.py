@@ -233,7 +233,7 @@ def test_row_31_agent_and_direct_mode_exclude_each_other(node):
     figures(31, "agent and direct mode", tries=2, left_low=len(node.locked()))
 
 
-# Faults in direct mode; the agent's own are in test_agent.py.
+# Faults in direct mode; the agent's own are in test_agent*.py.
 def write_record(node: Node, boot_id: str) -> None:
     """A sealed record of GPU 0 with a baseline of 600 MHz, as a killed guardian leaves it."""
     line = json.dumps(
