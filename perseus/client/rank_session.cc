@@ -134,8 +134,6 @@ void RankSession::look_at_sink() {
 }
 
 void RankSession::to_baseline(std::uint64_t step) {
-  orders_.suspend(step);
-  published_.generation.store(0, std::memory_order_relaxed);
   if (parts_.sink->wanted() != 0) parts_.sink->post({.mhz = 0, .step = step});
 }
 
@@ -151,8 +149,10 @@ void RankSession::watch(std::uint64_t now) {
   const std::uint64_t hook = published_.hook_ns.load(std::memory_order_relaxed);
   const core::Seconds silent = now > hook ? seconds(now - hook) : core::Seconds(0);
   const std::uint64_t step = word / 2;
+  const std::uint64_t generation = published_.plan_generation.load(std::memory_order_relaxed);
+  const bool ordered = expired || orders_.refused() || orders_.banned(generation);
   if (word % 2 == 0) {
-    if (silent > settings_.pause && parts_.sink->wanted() != 0) parts_.sink->post({.mhz = 0, .step = step});
+    if (ordered || silent > settings_.pause) to_baseline(step);
     return;
   }
   const core::Seconds promised = seconds(published_.promised_ns.load(std::memory_order_relaxed));
@@ -164,8 +164,10 @@ void RankSession::watch(std::uint64_t now) {
                     "the next step",
                     silent.value(), step));
   }
-  const std::uint64_t generation = published_.plan_generation.load(std::memory_order_relaxed);
-  if (hung_step_ == step + 1 || expired || orders_.refused() || orders_.banned(generation)) to_baseline(step);
+  if (!ordered && hung_step_ != step + 1) return;
+  orders_.suspend(step);
+  published_.generation.store(0, std::memory_order_relaxed);
+  to_baseline(step);
 }
 
 void RankSession::report(RankReport report) {

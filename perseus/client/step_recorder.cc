@@ -94,6 +94,7 @@ void StepRecorder::end_step(const StepRecord& record) {
       window_ != PlanTable::kNone && record.step - window_begin_ < plan_->windows[window_].skip;
   const bool good = record.clean && !skipped && !(in_sweep() && window_ == PlanTable::kNone);
   const core::Seconds time = between(step_begin_ns_, record.end_ns);
+  if (skipped) throttle_.restart();
   bool attributable = false;
   if (good) {
     if (in_sweep()) {
