@@ -121,6 +121,16 @@ def test_metrics_pass_the_check_of_their_format(node):
     assert intended["gpus"][1]["intended_mhz"] is None
 
 
+def test_a_socket_may_be_named_from_the_current_folder(node, tmp_path):
+    agent = node.keep(Process(node.agent_command("--socket", "agent.sock"), node.env, node.log, cwd=tmp_path))
+    node.socket = tmp_path / "agent.sock"
+    node.agent = agent
+    wait_until(node.agent_answers)
+    wait_until((tmp_path / "intended.json").exists)
+    assert agent.terminate() == 0
+    assert not node.socket.exists()
+
+
 # The commands of `perseus`.
 def test_perseus_agent_becomes_the_agent(node):
     node.start_agent()
