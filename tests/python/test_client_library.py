@@ -17,8 +17,9 @@ STAGE_0 = "\n".join(line for line in PROFILE.splitlines() if not line.startswith
 
 @pytest.fixture
 def library(perseus_binary: Path) -> Path:
-    path = perseus_binary.parent.parent / "lib" / "libperseus_client.so"
-    assert path.is_file(), f"no library at {path}: build perseus_client_shared"
+    built = perseus_binary.parent.parent / "lib" / "libperseus_client.so"
+    path = Path(os.environ.get("PERSEUS_CLIENT_LIBRARY", built))
+    assert path.is_file(), f"no library at {path}: build perseus_client_shared, or set PERSEUS_CLIENT_LIBRARY"
     return path
 
 
