@@ -29,16 +29,17 @@ namespace {
 thread_local std::uint64_t allocations = 0;
 }  // namespace
 
-// Of the whole test program: counts, and does what the library's own do.
-void* operator new(std::size_t size) {
+// Of the whole test program: counts, and does what the library's own do. Not inlined: compilers would see a
+// malloc() that is ended by a delete.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocations;
   if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, std::size_t /*size*/) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, std::size_t /*size*/) noexcept {
   std::free(memory);
 }
 
@@ -88,7 +89,7 @@ TEST(HotPathTest, AllocatesNothing) {
   EXPECT_EQ(allocations, before);
   EXPECT_EQ(hot.state().plans_taken, 1U);
   EXPECT_GT(hot.state().unknown, 0U);
-  EXPECT_GT(hot.state().posts, 400U);
+  EXPECT_GT(hot.state().posts, 300U);  // until the time to live is over
 }
 
 TEST(HotPathDeathTest, CallsTheKernelForNothing) {
