@@ -149,7 +149,7 @@ def test_switched_off_everything_does_nothing(node, library):
 def test_descriptors_are_closed_on_exec(node, server, library):
     with planned_rank(node, server, library) as rank:
         for entry in Path(f"/proc/{rank.pid}/fdinfo").iterdir():
-            target = os.readlink(f"/proc/{rank.pid}/fd/{entry.name}")
+            target = Path(f"/proc/{rank.pid}/fd/{entry.name}").readlink()
             flags = int(entry.read_text().split("flags:")[1].split()[0], 8)
             inherited = int(entry.name) <= 2
             assert inherited or flags & os.O_CLOEXEC, f"{target} would be inherited"
