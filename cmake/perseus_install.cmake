@@ -17,6 +17,10 @@ install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
 if(TARGET perseus)
   install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET perseus_client_shared)
+  # Its header is the client room's.
+  install(TARGETS perseus_client_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 if(TARGET perseus-agent)
   # Not on anybody's PATH: the service manager and `perseus agent` start it.
   install(TARGETS perseus-agent RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)

@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(readability-identifier-naming): names as C libraries have them */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -155,7 +156,8 @@ typedef struct perseus_state {
 /** 0, or an error number. */
 PERSEUS_EXPORT int perseus_get_state(perseus_client* client, perseus_state* state);
 
-/** Baseline clocks, goodbye to server and agent (2 s at most), frees the client. */
+/** Baseline clocks, goodbye to server and agent, frees the client. Takes 2 s at most; 5 s while a guardian of
+ * direct mode is starting. */
 PERSEUS_EXPORT void perseus_close(perseus_client* client);
 
 /** PERSEUS_ABI_VERSION of the library that was loaded. */
@@ -164,5 +166,6 @@ PERSEUS_EXPORT uint32_t perseus_abi_version(void);
 #ifdef __cplusplus
 }
 #endif
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif /* PERSEUS_CLIENT_PERSEUS_H */
