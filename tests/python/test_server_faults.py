@@ -6,11 +6,9 @@ import json
 import random
 import socket
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
-import pytest
 from server_process import DEADLINE_S, PROFILE, Server, registration
 
 ADMIN, READER, OF_GPT = "a" * 32, "r" * 32, "g" * 32
@@ -21,17 +19,6 @@ def token_file(folder: Path, mode: int = 0o600) -> Path:
     path.write_text(f"admin {ADMIN}\nread {READER}\njob gpt {OF_GPT}\n")
     path.chmod(mode)
     return path
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    extra = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
-    key.chmod(0o600)
-    return cert, key
 
 
 def raw(port: int, data: bytes, *, close: bool = True) -> bytes:
