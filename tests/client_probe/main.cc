@@ -205,6 +205,7 @@ void add_times(CLI::App& app, client::LinkTimes& times) {
 Flags parse(int argc, char** argv) {
   Flags flags;
   CLI::App app("links of ranks to a server, for tests");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   client::ServerLinkOptions& o = flags.options;
   o.server = client::server_from_environment();
   app.add_option("--server", o.server.url);

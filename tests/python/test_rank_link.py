@@ -223,9 +223,10 @@ def test_an_elastic_restart_with_ranks_permuted_and_other_microbatches(perseus_b
                 # The GPU of rank 0.0.0 is that of another rank now.
                 others.say("gpu", "GPU-a", "1410,1200")
                 plans = [*others.wait_until(three_agreed, "plans of incarnation 2")]
-                first.wait_for("plan", rank="0.0.0")
+                first.wait_for("plan", rank="0.0.0", operations=16)
                 assert {len(p["clocks_mhz"]) for p in plans} == {16}  # eight forwards and eight backwards
-                assert {p["generation"] for p in plans} == {2}
+                (generation,) = {p["generation"] for p in plans}
+                assert generation > 1
                 old.wait_until(lambda e: len([x for x in e if x["event"] == "refused"]) == 4, "the end of incarnation 1")
                 for refused in old.refusals():
                     assert refused["why"] in (
@@ -237,8 +238,8 @@ def test_an_elastic_restart_with_ranks_permuted_and_other_microbatches(perseus_b
                 by_rank = {r["rank"]: r for r in server.call("GET", JOB)[1]["ranks"]}
                 assert by_rank["0.1.0"]["gpu_uuid"] == "GPU-a" and by_rank["0.0.0"]["gpu_uuid"] == ""
                 # What the old one still says has no effect.
-                old.say("measure", 2, 10, 99)
-                others.say("measure", 2, 10, 0.5)
+                old.say("measure", generation, 10, 99)
+                others.say("measure", generation, 10, 0.5)
                 measured = eventually(lambda: server.call("GET", JOB)[1]["measured"], "a measurement")
                 assert measured["time_s"] == 0.5
                 no_refusals(others)
@@ -247,7 +248,7 @@ def test_an_elastic_restart_with_ranks_permuted_and_other_microbatches(perseus_b
 
 
 def three_agreed(events: list[dict]) -> list[dict] | None:
-    agreed = {e["rank"]: e for e in events if e["event"] == "plan" and e["from_step"] is not None}
+    agreed = {e["rank"]: e for e in events if e["event"] == "plan" and e["operations"] and e["from_step"] is not None}
     return list(agreed.values()) if len(agreed) == 3 else None
 
 
