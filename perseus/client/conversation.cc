@@ -268,7 +268,7 @@ Conversation::Task<void> Conversation::poll() {
   if (const Milliseconds pause = pace(); pause > 0ms) co_await wait(follow_pause_, pause);
   if (stopping_ || !joined_) co_return;
   const std::uint64_t life = lives_;
-  const auto begun = Clock::now();
+  poll_begun_ = Clock::now();
   const LinkTimes& times = given_.options.times;
   HttpQuestion question{.method = "GET", .target = poll_path(), .body = ""};
   const HttpWaits waits{times.connect, times.poll_wait + times.poll_grace, times.answer};
@@ -284,7 +284,7 @@ Conversation::Task<void> Conversation::poll() {
   if (reply.outcome == Outcome::kDone && reply.status == 204) contact(Channel::kPlans);
   if (reply.outcome == Outcome::kDone && reply.status != 204) news = on_answer(reply.body);
   if (news || (reply.status == 204 &&
-               Clock::now() - begun >= std::min<Clock::duration>(kTooSoon, times.poll_wait / 2))) {
+               Clock::now() - poll_begun_ >= std::min<Clock::duration>(kTooSoon, times.poll_wait / 2))) {
     follow_jitter_.reset();
     co_return;
   }
