@@ -825,6 +825,17 @@ TEST_F(ServerLinkTest, its_thread_takes_no_signals) {
   EXPECT_EQ(found, 1);
 }
 
+TEST_F(ServerLinkTest, stop_does_not_wait_for_a_host_that_swallows_everything) {
+  // TEST-NET-1 (RFC 5737): nobody is there. The token would go there in the clear, which is said.
+  ServerLinkOptions o = options();
+  o.server.token_file = token_file(std::string(32, 'a'));
+  open("http://192.0.2.1:7787", o);
+  link_->stop(1ms);
+  ASSERT_FALSE(lines().empty());
+  EXPECT_EQ(lines()[0], "the token travels unencrypted to http://192.0.2.1:7787: use https");
+  ::unlink(o.server.token_file.c_str());
+}
+
 // ---- Options
 
 std::string refusal(const std::function<void(ServerLinkOptions&)>& change) {

@@ -11,12 +11,13 @@
 #include "perseus/core/result.h"
 #include "perseus/format/json_reader.h"
 #include "perseus/server/job_state.h"
+#include "perseus/server/json_text.h"
 #include "perseus/server/store.h"
 
 namespace perseus::server {
 
 /// The windows of a sweep as the store keeps them.
-void append_windows(class JsonText& out, std::span<const SweepWindow> windows);
+void append_windows(JsonText& out, std::span<const SweepWindow> windows);
 [[nodiscard]] core::Status read_windows(format::JsonReader& json, std::vector<SweepWindow>& to);
 
 /// A deployment without its plans, which are stored under their own names.
