@@ -149,6 +149,8 @@ typedef struct perseus_state {
   uint64_t guard_trips, plans_taken, plans_expired, hook_timeouts;
   uint64_t dropped_reports, refused_answers, link_failures;
   double promised_time_s, iteration_time_s; /**< 0: none; of the last whole step */
+  uint64_t reordered_operations;            /**< that came after others that the plan has behind them */
+  uint64_t lost_records;                    /**< measurements that came too fast */
 } perseus_state;
 /** 0, or an error number. */
 PERSEUS_EXPORT int perseus_get_state(perseus_client* client, perseus_state* state);

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perseus/client/open_session.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "perseus/client/agent_link.h"
+#include "perseus/client/energy_sampler.h"
+#include "perseus/client/guard_link.h"
+#include "perseus/client/hold_sink.h"
+#include "perseus/client/log_sink.h"
+
+namespace perseus::client {
+namespace {
+
+/// What the agent's audit calls this rank.
+std::string rank_name(const ClientConfig& config) {
+  return fmt::format("rank dp{} pp{} tp{}", config.place.dp, config.place.pp, config.place.tp);
+}
+
+EndpointMaker endpoint_of(const ClientConfig& config) {
+  if (config.backend == ClockBackend::kAgent) {
+    return [socket = config.agent_socket] { return std::make_unique<AgentEndpoint>(socket); };
+  }
+  GuardOptions guard;
+  if (config.reader == gpu::BackendKind::kSim) guard.backend = "sim";
+  guard.state_dir = config.state_dir;
+  return [guard] { return std::make_unique<GuardEndpoint>(guard); };
+}
+
+core::Result<std::unique_ptr<ClockSink>> make_sink(const ClientConfig& config) {
+  if (config.backend == ClockBackend::kLog) {
+    return LogSink::open(config.log_file, lease::SystemTime::instance());
+  }
+  // Without a server there is never a clock to ask for, and so no lease to take.
+  if (config.server.url.empty()) return std::make_unique<NullSink>();
+  HoldSinkOptions options{.gpu = config.gpu, .job = config.job.name, .link = {.client = rank_name(config)}};
+  auto sink = std::make_unique<HoldSink>(endpoint_of(config), std::move(options));
+  sink->wait_for_first_try(kAgentPatience);
+  return sink;
+}
+
+}  // namespace
+
+core::Result<std::unique_ptr<RankSession>> open_session(ClientConfig config, SessionLog log) {
+  SessionParts parts;
+  parts.log = std::move(log);
+  PERSEUS_ASSIGN_OR_RETURN(parts.sink, make_sink(config));
+  SamplerSettings sampler;
+  sampler.gpu = config.gpu;
+  sampler.backend.kind = config.reader;
+  parts.telemetry = std::make_unique<EnergySampler>(std::move(sampler));
+  return std::make_unique<RankSession>(SessionSettings(), std::move(parts));
+}
+
+}  // namespace perseus::client
