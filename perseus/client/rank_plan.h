@@ -22,6 +22,7 @@ struct PlannedOperation {
   std::string instruction;               ///< of a kOther; else empty
   std::optional<core::Megahertz> clock;  ///< absent: fixed time, its clock does not matter
   core::Seconds expected_time;           ///< at that clock, from the profile
+  friend bool operator==(const PlannedOperation&, const PlannedOperation&) = default;
 };
 
 /// The clock of all computations of one kind and stage in a window of the sweep.
@@ -29,6 +30,7 @@ struct KindClock {
   core::Kind kind = core::Kind::kForward;
   std::uint32_t stage = 0;
   core::Megahertz clock;
+  friend bool operator==(const KindClock&, const KindClock&) = default;
 };
 
 /// Some consecutive steps at fixed clocks (online profiling). The first `skip` of its `steps` are not
@@ -37,6 +39,7 @@ struct ProfileWindow {
   std::uint32_t steps = 0;  ///< 1 to 1,000,000
   std::uint32_t skip = 0;   ///< below steps
   std::vector<KindClock> clocks;
+  friend bool operator==(const ProfileWindow&, const ProfileWindow&) = default;
 };
 
 /// A generation as one rank gets it. Fenced by job, incarnation, schedule and revision (invariant I5).
@@ -53,6 +56,7 @@ struct RankPlan {
   std::optional<core::Seconds> promised_time;  ///< of an iteration: what the guard holds it to
   std::vector<PlannedOperation> operations;    ///< in order of execution; empty for a sweep or baseline
   std::vector<ProfileWindow> windows;          ///< one after another from from_step on; then baseline
+  friend bool operator==(const RankPlan&, const RankPlan&) = default;
 };
 
 /// Times of all computations of one kind, stage and clock in a window or under a plan.

@@ -101,8 +101,9 @@ struct LinkTimes {
   std::chrono::milliseconds renewal{10'000};     ///< until the server has said its rank_ttl_s; then a third
   std::chrono::milliseconds first_retry{500};    ///< the n-th wait lies in 0 to min(first * 2^n, most)
   std::chrono::milliseconds most_retry{30'000};  ///< 10,000 ranks are back within it (fault table, row 21)
-  std::chrono::milliseconds refused_retry{60'000};  ///< waits after a refusal lie in half to all of this
-  std::chrono::milliseconds quiet{60'000};          ///< least time between two lines about a lost server
+  std::chrono::milliseconds most_wait_for_job{5'000};  ///< the same while the job is not registered yet
+  std::chrono::milliseconds refused_retry{60'000};     ///< waits after a refusal lie in half to all of this
+  std::chrono::milliseconds quiet{60'000};             ///< least time between two lines about a lost server
 };
 
 struct ServerLinkOptions {

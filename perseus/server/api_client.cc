@@ -20,7 +20,6 @@
 #include "perseus/format/json_reader.h"
 #include "perseus/format/numbers.h"
 #include "perseus/format/text.h"
-#include "perseus/server/tokens.h"
 
 namespace perseus::server {
 namespace {
@@ -240,31 +239,6 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
 
 }  // namespace
 
-core::Result<ServerUrl> parse_server_url(const std::string& text) {
-  ServerUrl out;
-  std::string_view left = text;
-  if (left.starts_with("https://")) out.tls = true;
-  for (const std::string_view scheme : {"https://", "http://"}) {
-    if (left.starts_with(scheme)) left.remove_prefix(scheme.size());
-  }
-  if (left.ends_with('/')) left.remove_suffix(1);
-  const auto refuse = [&] {
-    return fail(ErrorCode::kUsage,
-                fmt::format("{} is no server: http://HOST:PORT or https://HOST:PORT", format::quoted(text)));
-  };
-  const bool bracketed = left.starts_with('[');
-  const std::size_t end = bracketed ? left.find(']') : std::min(left.find(':'), left.size());
-  if (end == std::string_view::npos) return refuse();
-  out.host = left.substr(bracketed ? 1 : 0, bracketed ? end - 1 : end);
-  left.remove_prefix(std::min(left.size(), bracketed ? end + 1 : end));
-  if (out.host.empty() || out.host.find_first_of("/@? \r\n") != std::string::npos) return refuse();
-  if (left.empty()) return out;
-  const auto port = format::parse_integer<std::uint16_t>(left.substr(1));
-  if (left.front() != ':' || !port || *port == 0) return refuse();
-  out.port = *port;
-  return out;
-}
-
 core::Result<std::string> get(const ServerUrl& server, const std::string& path, const GetOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(Channel channel, Channel::open(server, options));
   const std::string host = server.host.find(':') == std::string::npos ? server.host : '[' + server.host + ']';
@@ -277,7 +251,7 @@ core::Result<std::string> get(const ServerUrl& server, const std::string& path, 
 }
 
 core::Result<std::string> read_token_file(const std::string& path) {
-  return read_token(path);
+  return format::read_token(path);
 }
 
 core::Result<std::vector<JobRow>> parse_jobs(std::string_view body) {

@@ -15,18 +15,12 @@
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/format/api_access.h"
 
 namespace perseus::server {
 
-/// Where a server is.
-struct ServerUrl {
-  bool tls = false;
-  std::string host;  ///< a name or a number, without brackets
-  std::uint16_t port = 7787;
-};
-
-/// "http://127.0.0.1:7787", "https://head-node", "[::1]:7787" (http is meant). kUsage for anything else.
-[[nodiscard]] core::Result<ServerUrl> parse_server_url(const std::string& text);
+using format::parse_server_url;
+using format::ServerUrl;
 
 struct GetOptions {
   std::optional<std::string> token;  ///< sent as a bearer token

@@ -85,7 +85,7 @@ TEST(Tokens, a_file_that_others_can_read_is_refused) {
   EXPECT_EQ(TokenTable::read(path).error().text(), path + ": has mode 0640; tokens need 0600 or less");
   ASSERT_EQ(chmod(path.c_str(), 0600), 0);
   EXPECT_TRUE(TokenTable::read(path));
-  EXPECT_EQ(*read_token(path), kFirst);
+  EXPECT_EQ(*format::read_token(path), kFirst);
   unlink(path.c_str());
   EXPECT_EQ(TokenTable::read(path).error().code(), core::ErrorCode::kNotFound);
 }

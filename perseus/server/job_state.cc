@@ -76,6 +76,12 @@ bool JobState::begin_incarnation(Registration registration, std::string fence) {
 
 core::Status JobState::check_incarnation(std::uint64_t incarnation) const {
   if (incarnation == registration_.incarnation) return {};
+  if (incarnation > registration_.incarnation) {
+    // Its rank 0.0.0 is still on its way: the others ask again, as for a job that is not there at all.
+    return fail(ErrorCode::kNotFound,
+                fmt::format("incarnation {} of job {} is not registered yet; the job is in incarnation {}",
+                            incarnation, name_, registration_.incarnation));
+  }
   return fail(ErrorCode::kBusy,
               fmt::format("incarnation {} is not that of job {}, which is in incarnation {}", incarnation,
                           name_, registration_.incarnation));

@@ -183,6 +183,10 @@ TEST_F(JobStateTest, a_new_incarnation_replaces_the_old_one_and_refuses_its_mess
   const auto unknown = job.renew({0, 0, 0}, {{2, 1}, 0}, Seconds(2));
   EXPECT_EQ(unknown.error().message(), "rank 0.0.0 of job gpt is not registered; register it again");
   EXPECT_EQ(unknown.error().code(), ErrorCode::kNotFound);
+  const auto early = job.renew({0, 0, 0}, {{3, 1}, 0}, Seconds(2));
+  EXPECT_EQ(early.error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(early.error().message(),
+            "incarnation 3 of job gpt is not registered yet; the job is in incarnation 2");
   // The plan of the old incarnation is nobody's; the next one carries the new one.
   EXPECT_EQ(deploy(job, Seconds(3)).reason, "fastest");
   EXPECT_EQ(job.deployment()->incarnation, 2U);

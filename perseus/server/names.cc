@@ -10,27 +10,6 @@
 #include "perseus/format/text.h"
 
 namespace perseus::server {
-namespace {
-
-constexpr std::size_t kMostNameBytes = 128;
-
-bool is_alphanumeric(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
-
-}  // namespace
-
-core::Status check_name(std::string_view name, std::string_view what) {
-  const bool fits = !name.empty() && name.size() <= kMostNameBytes && is_alphanumeric(name.front()) &&
-                    std::ranges::all_of(name, [](char c) {
-                      return is_alphanumeric(c) || c == '.' || c == '_' || c == '+' || c == '-';
-                    });
-  if (fits) return {};
-  return core::fail(
-      core::ErrorCode::kInvalidInput,
-      fmt::format("{} is no name of a {}: 1 to {} of A-Z a-z 0-9 . _ + -, a letter or digit first",
-                  format::quoted(name), what, kMostNameBytes));
-}
 
 std::string to_text(const RankId& rank) {
   return fmt::format("{}.{}.{}", rank.dp, rank.pp, rank.tp);

@@ -9,13 +9,11 @@
 #include <string_view>
 
 #include "perseus/core/result.h"
+#include "perseus/format/api_access.h"
 
 namespace perseus::server {
 
-/// Refuses a name that is not 1 to 128 of the characters A-Z a-z 0-9 . _ + - with a letter or digit first
-/// (kInvalidInput). `what` says whose name it is. So no name is a path, a number with a sign, or needs
-/// escaping.
-[[nodiscard]] core::Status check_name(std::string_view name, std::string_view what);
+using format::check_name;
 
 /// Where a rank stands in its job. Ranks are known by this and never by their RANK (RELIABILITY row 15).
 struct RankId {

@@ -20,6 +20,7 @@
 #include "perseus/server/deployment.h"
 #include "perseus/server/http_types.h"
 #include "perseus/server/job_state.h"
+#include "perseus/server/json_text.h"
 #include "perseus/server/log.h"
 #include "perseus/server/settings.h"
 #include "perseus/server/store.h"
@@ -164,7 +165,7 @@ class Service {
   // views.cc: what is shown
   [[nodiscard]] std::string job_summary(const Job& job) const;
   [[nodiscard]] std::string job_detail(const Job& job) const;
-  void append_summary(class JsonText& out, const Job& job) const;
+  void append_summary(JsonText& out, const Job& job) const;
   [[nodiscard]] std::string notices_json(const Job& job) const;
   // metrics.cc
   [[nodiscard]] std::string metrics_text() const;

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/server/tokens.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <system_error>
 
 #include "perseus/server/names.h"
 
@@ -19,22 +14,14 @@ namespace {
 
 using core::ErrorCode;
 using core::fail;
-
-constexpr std::size_t kLeastTokenBytes = 32;  ///< 128 bits in hexadecimal
-constexpr std::size_t kMostTokenBytes = 256;
+using format::is_token;
+using format::kLeastTokenBytes;
+using format::kMostTokenBytes;
 
 std::array<std::uint8_t, 32> digest_of(std::string_view token) {
   std::array<std::uint8_t, 32> out{};
   SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), out.data());
   return out;
-}
-
-bool is_token(std::string_view text) {
-  return text.size() >= kLeastTokenBytes && text.size() <= kMostTokenBytes &&
-         std::ranges::all_of(text, [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                  std::string_view("-._~+/=").find(c) != std::string_view::npos;
-         });
 }
 
 std::vector<std::string_view> words_of(std::string_view line) {
@@ -62,45 +49,6 @@ core::Result<Principal> principal_of(const std::vector<std::string_view>& words,
   }
   return fail(ErrorCode::kInvalidInput, "is neither 'admin TOKEN', 'read TOKEN' nor 'job NAME TOKEN'",
               origin);
-}
-
-core::Status check_private(int fd, const std::string& path) {
-  struct stat status{};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    return fail(ErrorCode::kPermission, "is no regular file", {path});
-  }
-  if ((status.st_mode & 077U) != 0) {
-    return fail(ErrorCode::kPermission,
-                fmt::format("has mode {:04o}; tokens need 0600 or less", status.st_mode & 07777U), {path});
-  }
-  if (status.st_uid != geteuid() && status.st_uid != 0) {
-    return fail(ErrorCode::kPermission,
-                fmt::format("belongs to uid {}, not to this user or root", status.st_uid), {path});
-  }
-  return {};
-}
-
-core::Result<std::string> read_private(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                std::generic_category().message(errno), {path});
-  }
-  core::Status fits = check_private(fd, path);
-  std::string text(kMaxTokenFileBytes + 1, '\0');
-  std::size_t size = 0;
-  while (fits && size < text.size()) {
-    const ssize_t got = ::read(fd, text.data() + size, text.size() - size);
-    if (got < 0) fits = fail(ErrorCode::kIo, std::generic_category().message(errno), {path});
-    if (got <= 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  ::close(fd);
-  if (!fits) return std::unexpected(fits.error());
-  if (size > kMaxTokenFileBytes)
-    return fail(ErrorCode::kLimit, fmt::format("more than {} bytes", kMaxTokenFileBytes), {path});
-  text.resize(size);
-  return text;
 }
 
 }  // namespace
@@ -137,7 +85,7 @@ core::Result<TokenTable> TokenTable::parse(std::string_view text, const std::str
 }
 
 core::Result<TokenTable> TokenTable::read(const std::string& path) {
-  PERSEUS_ASSIGN_OR_RETURN(const std::string text, read_private(path));
+  PERSEUS_ASSIGN_OR_RETURN(const std::string text, format::read_private_file(path));
   return parse(text, path);
 }
 
@@ -159,16 +107,6 @@ std::optional<std::string_view> bearer_token(std::string_view header) {
   }
   const std::string_view token = header.substr(kScheme.size());
   return is_token(token) ? std::optional(token) : std::nullopt;
-}
-
-core::Result<std::string> read_token(const std::string& path) {
-  PERSEUS_ASSIGN_OR_RETURN(const std::string text, read_private(path));
-  const auto words = words_of(std::string_view(text).substr(0, text.find('\n')));
-  // A line of a token file, or the token alone.
-  if (words.empty() || !is_token(words.back())) {
-    return fail(ErrorCode::kInvalidInput, "does not hold a token in its first line", {path});
-  }
-  return std::string(words.back());
 }
 
 }  // namespace perseus::server

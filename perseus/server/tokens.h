@@ -11,7 +11,6 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -38,8 +37,6 @@ struct Principal {
   [[nodiscard]] bool may_change(std::string_view job) const;
 };
 
-inline constexpr std::size_t kMaxTokenFileBytes = std::size_t{1} << 20U;
-
 /// Tokens by their SHA-256; the tokens themselves are not kept. Immutable; thread-safe to read.
 class TokenTable {
  public:
@@ -63,8 +60,5 @@ class TokenTable {
 
 /// The token of an Authorization header "Bearer TOKEN" (the scheme in any case), or nothing.
 [[nodiscard]] std::optional<std::string_view> bearer_token(std::string_view header);
-
-/// Reads one token for a client, from a file that only its owner can read; checks as TokenTable does.
-[[nodiscard]] core::Result<std::string> read_token(const std::string& path);
 
 }  // namespace perseus::server
