@@ -45,8 +45,20 @@ core::Result<std::unique_ptr<ClockSink>> make_sink(const ClientConfig& config) {
 
 core::Result<std::unique_ptr<RankSession>> open_session(ClientConfig config, SessionLog log) {
   SessionParts parts;
-  parts.log = std::move(log);
+  if (!config.server.url.empty()) {
+    ServerLinkOptions options;
+    options.server = config.server;
+    options.job = config.job;
+    options.place = config.place;
+    options.log = log;
+    PERSEUS_ASSIGN_OR_RETURN(auto link, make_server_link(std::move(options)));
+    parts.on_gpu = [server = link.get()](const TelemetryGpu& gpu, bool clock_control) {
+      server->set_gpu({gpu.uuid, gpu.clocks, gpu.counter_period, clock_control});
+    };
+    parts.link = std::move(link);
+  }
   PERSEUS_ASSIGN_OR_RETURN(parts.sink, make_sink(config));
+  parts.log = std::move(log);
   SamplerSettings sampler;
   sampler.gpu = config.gpu;
   sampler.backend.kind = config.reader;
