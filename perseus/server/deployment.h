@@ -3,15 +3,21 @@
 // A deployment as the store keeps it, beside the plans that it names.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "perseus/core/result.h"
+#include "perseus/format/json_reader.h"
 #include "perseus/server/job_state.h"
 #include "perseus/server/store.h"
 
 namespace perseus::server {
+
+/// The windows of a sweep as the store keeps them.
+void append_windows(class JsonText& out, std::span<const SweepWindow> windows);
+[[nodiscard]] core::Status read_windows(format::JsonReader& json, std::vector<SweepWindow>& to);
 
 /// A deployment without its plans, which are stored under their own names.
 struct StoredDeployment {

@@ -23,6 +23,7 @@
 #include "perseus/server/names.h"
 #include "perseus/server/planning.h"
 #include "perseus/server/settings.h"
+#include "perseus/server/sweep.h"
 #include "perseus/server/target_policy.h"
 
 namespace perseus::server {
@@ -65,14 +66,15 @@ struct Deployment {
   std::uint64_t generation = 0;
   std::uint64_t incarnation = 0;
   std::string schedule_sha256;
-  std::string reason;  ///< "fastest", "straggler", "recovered", "guard", "ended", "order changed"
+  std::string reason;  ///< "fastest", "straggler", "recovered", "guard", "ended", "order changed", "profile"
   std::string profile_sha256;
   std::optional<Targets> targets;                      ///< absent: baseline clocks
-  std::vector<std::shared_ptr<const PlanBody>> plans;  ///< per pipeline; empty: baseline clocks
+  std::vector<std::shared_ptr<const PlanBody>> plans;  ///< per pipeline; empty: baseline clocks or windows
+  std::vector<SweepWindow> windows;                    ///< of a sweep, in place of plans
   std::optional<std::uint64_t> from_step;              ///< agreed; absent: prepared only
   Moment since;
 
-  [[nodiscard]] bool baseline() const { return plans.empty(); }
+  [[nodiscard]] bool baseline() const { return plans.empty() && windows.empty(); }
   /// Rises with every change that a rank must hear of: prepared, then agreed.
   [[nodiscard]] std::uint64_t revision() const { return 2 * generation + (from_step ? 1 : 0); }
 };

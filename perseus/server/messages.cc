@@ -5,74 +5,17 @@
 
 #include <array>
 #include <chrono>
-#include <span>
 
 #include "perseus/format/json_reader.h"
 #include "perseus/format/numbers.h"
 #include "perseus/format/text.h"
+#include "perseus/server/message_fields.h"
 
 namespace perseus::server {
+
+using namespace fields;  // NOLINT(google-build-using-namespace): the readers' own words
+
 namespace {
-
-using core::ErrorCode;
-using core::fail;
-using core::Status;
-using format::JsonReader;
-
-constexpr std::string_view kSource = "body";
-constexpr std::size_t kMostText = 256;     ///< bytes of a cause or a GPU's UUID (NVML's have 41)
-constexpr std::size_t kMostClocks = 1024;  ///< a driver offers some hundred
-
-/// Reads the next value into `to`, or gives its refusal.
-template <class T, class U>
-Status take(core::Result<T> value, U& to) {
-  if (!value) return std::unexpected(value.error());
-  to = U(*std::move(value));
-  return {};
-}
-
-template <class T>
-Status whole(JsonReader& json, T& to, std::int64_t least, std::int64_t most) {
-  PERSEUS_ASSIGN_OR_RETURN(const std::int64_t value, json.integer(least, most));
-  to = static_cast<T>(value);
-  return {};
-}
-
-/// A number between two bounds, both allowed.
-core::Result<double> bounded(JsonReader& json, double least, double most, std::string_view unit) {
-  const std::size_t place = json.mark();
-  PERSEUS_ASSIGN_OR_RETURN(const double value, json.number());
-  if (value >= least && value <= most) return value;
-  return json.refuse(place, fmt::format("{}{} is outside {} to {}{}", format::number_text(value), unit,
-                                        format::number_text(least), format::number_text(most), unit));
-}
-
-core::Result<std::string> short_text(JsonReader& json) {
-  const std::size_t place = json.mark();
-  PERSEUS_ASSIGN_OR_RETURN(std::string value, json.string());
-  if (value.size() <= kMostText) return value;
-  return json.refuse(place, fmt::format("a text of {} bytes; the limit is {}", value.size(), kMostText),
-                     ErrorCode::kLimit);
-}
-
-core::Result<core::Seconds> positive_time(JsonReader& json) {
-  PERSEUS_ASSIGN_OR_RETURN(const double value,
-                           bounded(json, core::kMinTime.value(), core::kMaxTime.value(), " s"));
-  return core::Seconds(value);
-}
-
-/// Runs `members` over one object that is the whole body.
-template <class Member>
-Status whole_body(JsonReader& json, std::size_t limit, std::span<const std::string_view> names,
-                  std::size_t needed, Member&& member) {
-  PERSEUS_RETURN_IF_ERROR(json.check(limit, "request body"));
-  PERSEUS_RETURN_IF_ERROR(json.object(names, needed, std::forward<Member>(member)));
-  return json.end();
-}
-
-Status stamp_member(JsonReader& json, std::size_t name, Stamp& stamp) {
-  return whole(json, name == 0 ? stamp.incarnation : stamp.sequence, 1, kLargestWhole);
-}
 
 core::Result<RankId> rank_value(JsonReader& json) {
   const std::size_t place = json.mark();
@@ -89,8 +32,9 @@ bool is_digest(std::string_view text) {
 }  // namespace
 
 core::Result<RankHello> parse_rank_hello(std::string_view body) {
-  static constexpr std::array<std::string_view, 7> kNames = {
-      "incarnation", "sequence", "rank", "schedule_sha256", "gpu_uuid", "clocks_mhz", "step"};
+  static constexpr std::array<std::string_view, 9> kNames = {
+      "incarnation", "sequence", "rank",          "schedule_sha256", "gpu_uuid",
+      "clocks_mhz",  "step",     "clock_control", "counter_period_s"};
   JsonReader json(body, std::string(kSource));
   RankHello out;
   const Status read = whole_body(json, Limits{}.message_bytes, kNames, 4, [&](std::size_t name) -> Status {
@@ -107,14 +51,14 @@ core::Result<RankHello> parse_rank_hello(std::string_view body) {
       case 4:
         return take(short_text(json), out.gpu_uuid);
       case 5:
-        return json.array(kMostClocks, [&](std::size_t) -> Status {
-          std::uint32_t mhz = 0;
-          PERSEUS_RETURN_IF_ERROR(whole(json, mhz, 1, core::kMaxClockMhz));
-          out.clocks.emplace_back(mhz);
-          return {};
-        });
+        return json.array(kMostClocks,
+                          [&](std::size_t) { return take(clock(json), out.clocks.emplace_back()); });
       case 6:
         return whole(json, out.step, 0, kLargestWhole);
+      case 7:
+        return take(json.boolean(), out.clock_control);
+      case 8:
+        return take(bounded(json, 0, kMostCounterPeriod, " s"), out.counter_period);
       default:
         return stamp_member(json, name, out.stamp);
     }
@@ -131,34 +75,6 @@ core::Result<Renewal> parse_renewal(std::string_view body) {
       whole_body(json, Limits{}.message_bytes, kNames, kNames.size(), [&](std::size_t name) -> Status {
         if (name == 2) return whole(json, out.step, 0, kLargestWhole);
         return stamp_member(json, name, out.stamp);
-      }));
-  return out;
-}
-
-core::Result<Measurement> parse_measurement(std::string_view body) {
-  static constexpr std::array<std::string_view, 7> kNames = {
-      "incarnation", "sequence", "generation", "step", "iteration_time_s", "iterations", "energy_j"};
-  JsonReader json(body, std::string(kSource));
-  Measurement out;
-  PERSEUS_RETURN_IF_ERROR(
-      whole_body(json, Limits{}.message_bytes, kNames, 5, [&](std::size_t name) -> Status {
-        switch (name) {
-          case 2:
-            return whole(json, out.generation, 0, kLargestWhole);
-          case 3:
-            return whole(json, out.step, 0, kLargestWhole);
-          case 4:
-            return take(positive_time(json), out.iteration_time);
-          case 5:
-            return whole(json, out.iterations, 1, 1'000'000);
-          case 6: {
-            PERSEUS_ASSIGN_OR_RETURN(const double joules, bounded(json, 0, core::kMaxEnergy.value(), " J"));
-            out.energy = core::Joules(joules);
-            return {};
-          }
-          default:
-            return stamp_member(json, name, out.stamp);
-        }
       }));
   return out;
 }

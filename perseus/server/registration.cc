@@ -11,15 +11,13 @@
 #include "perseus/format/schedule_csv.h"
 #include "perseus/format/text.h"
 #include "perseus/schedule/generate.h"
-#include "perseus/server/messages.h"
+#include "perseus/server/message_fields.h"
 
 namespace perseus::server {
-namespace {
 
-using core::ErrorCode;
-using core::fail;
-using core::Status;
-using format::JsonReader;
+using namespace fields;  // NOLINT(google-build-using-namespace): the readers' own words
+
+namespace {
 
 /// The members as written, before they are set against each other.
 struct Written {
@@ -29,9 +27,12 @@ struct Written {
   std::uint32_t pipeline = 0;
   core::Parallel parallel;
   std::vector<core::Watts> blocking_power;
+  bool has_blocking_power = false;
   bool one_blocking_power = false;
   core::Seconds p2p_lag;
   std::optional<std::string> fit;
+  ProfilingRequest profiling;
+  std::string fingerprint;
 };
 
 core::Result<std::uint32_t> degree(JsonReader& json, std::size_t most) {
@@ -91,20 +92,11 @@ Status read_orders(JsonReader& json, Written& out, const Limits& limits) {
   return {};
 }
 
-core::Result<core::Watts> watts(JsonReader& json) {
-  const std::size_t place = json.mark();
-  PERSEUS_ASSIGN_OR_RETURN(const double value, json.number());
-  if (value >= 0 && value <= core::kMaxPower.value()) return core::Watts(value);
-  return json.refuse(place, fmt::format("{} W is outside 0 to {} W", format::number_text(value),
-                                        format::number_text(core::kMaxPower.value())));
-}
-
 Status read_blocking_power(JsonReader& json, Written& out, const Limits& limits) {
+  out.has_blocking_power = true;
   out.one_blocking_power = !json.at_array();
   const auto one = [&](std::size_t = 0) -> Status {
-    PERSEUS_ASSIGN_OR_RETURN(const core::Watts value, watts(json));
-    out.blocking_power.push_back(value);
-    return {};
+    return take(bounded(json, 0, core::kMaxPower.value(), " W"), out.blocking_power.emplace_back());
   };
   return out.one_blocking_power ? one() : json.array(limits.ranks_of_job, one);
 }
@@ -126,6 +118,51 @@ Status read_fit(JsonReader& json, Written& out) {
   PERSEUS_ASSIGN_OR_RETURN(out.fit, json.string());
   if (out.fit == "none" || out.fit == "convex") return {};
   return json.refuse(place, fmt::format("{} is neither none nor convex", format::quoted(*out.fit)));
+}
+
+/// Bounds that keep a sweep within reason: a day of training time, windows of an hour.
+constexpr double kMostBudget = 86'400;
+constexpr double kMostWindow = 3600;
+constexpr std::int64_t kMostWindowSteps = 10'000;
+constexpr double kMostSlowdownPct = 10'000;
+
+Status read_mode(JsonReader& json, bool& online) {
+  const std::size_t place = json.mark();
+  PERSEUS_ASSIGN_OR_RETURN(const std::string mode, json.string());
+  online = mode == "online";
+  if (online || mode == "off") return {};
+  return json.refuse(place, fmt::format("{} is neither online nor off", format::quoted(mode)));
+}
+
+Status read_profiling(JsonReader& json, ProfilingRequest& out) {
+  static constexpr std::array<std::string_view, 7> kNames = {
+      "mode", "clocks", "steps", "window_s", "skip", "budget_s", "max_slowdown_pct"};
+  return json.object(kNames, 0, [&](std::size_t name) -> Status {
+    switch (name) {
+      case 0:
+        return read_mode(json, out.online);
+      case 1:
+        return whole(json, out.clocks, 0, kMostClocks);
+      case 2:
+        return whole(json, out.steps, 1, kMostWindowSteps);
+      case 3:
+        return take(bounded(json, 0, kMostWindow, " s"), out.window);
+      case 4:
+        return whole(json, out.skip, 0, kMostWindowSteps);
+      case 5:
+        return take(bounded(json, 0, kMostBudget, " s"), out.budget);
+      default:
+        return take(bounded(json, 0, kMostSlowdownPct, " %"), out.max_slowdown_pct);
+    }
+  });
+}
+
+Status read_fingerprint(JsonReader& json, std::string& out, const Limits& limits) {
+  const std::size_t place = json.mark();
+  PERSEUS_ASSIGN_OR_RETURN(out, json.string());
+  if (!out.empty() && format::is_printable(out, limits.fingerprint_bytes)) return {};
+  return json.refuse(
+      place, fmt::format("a fingerprint is 1 to {} bytes of printable characters", limits.fingerprint_bytes));
 }
 
 Status read_incarnation(JsonReader& json, Written& out) {
@@ -171,12 +208,13 @@ Status check_size(const Written& written, const Limits& limits) {
 }  // namespace
 
 core::Result<Registration> parse_registration(std::string_view body, const Limits& limits) {
-  static constexpr std::array<std::string_view, 7> kNames = {
-      "incarnation", "parallel", "blocking_power_w", "pipeline", "orders", "p2p_lag_s", "fit"};
+  static constexpr std::array<std::string_view, 9> kNames = {"incarnation", "parallel",  "blocking_power_w",
+                                                             "pipeline",    "orders",    "p2p_lag_s",
+                                                             "fit",         "profiling", "fingerprint"};
   JsonReader json(body, "body");
   Written written;
   PERSEUS_RETURN_IF_ERROR(json.check(limits.registration_bytes, "request body"));
-  PERSEUS_RETURN_IF_ERROR(json.object(kNames, 3, [&](std::size_t name) -> Status {
+  PERSEUS_RETURN_IF_ERROR(json.object(kNames, 2, [&](std::size_t name) -> Status {
     switch (name) {
       case 0:
         return read_incarnation(json, written);
@@ -190,8 +228,12 @@ core::Result<Registration> parse_registration(std::string_view body, const Limit
         return read_orders(json, written, limits);
       case 5:
         return read_lag(json, written);
-      default:
+      case 6:
         return read_fit(json, written);
+      case 7:
+        return read_profiling(json, written.profiling);
+      default:
+        return read_fingerprint(json, written.fingerprint, limits);
     }
   }));
   PERSEUS_RETURN_IF_ERROR(json.end());
@@ -202,14 +244,19 @@ core::Result<Registration> parse_registration(std::string_view body, const Limit
                    .parallel = written.parallel,
                    .blocking_power = std::move(written.blocking_power),
                    .p2p_lag = written.p2p_lag,
-                   .fit = std::move(written.fit)};
+                   .fit = std::move(written.fit),
+                   .profiling = written.profiling,
+                   .fingerprint = std::move(written.fingerprint)};
   PERSEUS_ASSIGN_OR_RETURN(out.schedule, make_schedule(written));
   if (out.schedule.pipeline() != written.pipeline) {
     return refuse(fmt::format("'orders' has {} ranks and 'parallel.pipeline' says {}",
                               out.schedule.pipeline(), written.pipeline));
   }
   if (written.one_blocking_power) out.blocking_power.resize(written.pipeline, out.blocking_power.front());
-  if (out.blocking_power.size() != written.pipeline) {
+  if (!written.has_blocking_power && !written.profiling.online) {
+    return refuse("'blocking_power_w' is missing, and profiling is not online");
+  }
+  if (written.has_blocking_power && out.blocking_power.size() != written.pipeline) {
     return refuse(fmt::format("'blocking_power_w' has {} values for {} pipeline ranks",
                               out.blocking_power.size(), written.pipeline));
   }

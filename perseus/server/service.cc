@@ -39,6 +39,21 @@ core::Result<std::vector<std::shared_ptr<const PlanBody>>> make_plans(const Solv
   return plans;
 }
 
+/// What the GPUs of one pipeline rank run in the windows of a sweep.
+void append_rank_windows(JsonText& out, const Deployment& deployment, std::uint32_t pp) {
+  out.key("windows").begin_array();
+  for (const SweepWindow& window : deployment.windows) {
+    out.begin_object().key("steps").number(window.steps).key("skip").number(window.skip);
+    out.key("clocks").begin_array();
+    for (const WorkClock& c : window.ranks.at(pp)) {
+      out.begin_object().key("kind").text(core::letter(c.work.kind)).key("stage").number(c.work.stage);
+      out.key("clock_mhz").number(c.clock.value()).end_object();
+    }
+    out.end_array().end_object();
+  }
+  out.end_array();
+}
+
 /// Of the pipeline that is slowed most.
 std::optional<Savings> savings_of(const Solved& solved, const Deployment& deployment) {
   const auto& times = deployment.targets->pipeline;
@@ -301,7 +316,8 @@ std::shared_ptr<const std::string> Service::plan_text(Job& job, const RankId& ra
       .number(d.from_step);
   out.key("ttl_s").number(settings_.plan_ttl.value());
   out.key("baseline").boolean(d.baseline());
-  if (with_operations && !d.baseline()) {
+  if (with_operations && !d.windows.empty()) append_rank_windows(out, d, rank.pp);
+  if (with_operations && !d.plans.empty()) {
     const PlanBody& plan = *d.plans.at(rank.dp);
     // Nobody's iteration ends before the slowest pipeline's: that is what the guard may hold ranks to.
     out.key("promised_time_s").number(std::max(plan.time, d.targets->sync).value());

@@ -47,6 +47,11 @@ struct Limits {
   std::size_t registration_bytes = std::size_t{4} << 20U;  ///< 131,072 cells of 16 bytes, twice
   std::size_t profile_bytes = std::size_t{64} << 20U;
   std::size_t message_bytes = std::size_t{64} << 10U;  ///< every other body: the longest lists 1,024 clocks
+  /// A rank's measurements: some hundred kinds and clocks, and the sums of 64 columns.
+  std::size_t report_bytes = std::size_t{256} << 10U;
+  std::size_t kinds_of_report = 1024;  ///< kinds x stages x clocks that one rank runs
+  std::size_t energy_columns = 64;     ///< of one report
+  std::size_t fingerprint_bytes = 128;
   core::Seconds longest_poll{55};  ///< below the usual idle limit of 60 s of what may stand between
 };
 
