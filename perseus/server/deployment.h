@@ -11,6 +11,7 @@
 #include "perseus/core/result.h"
 #include "perseus/format/json_reader.h"
 #include "perseus/server/job_state.h"
+#include "perseus/server/json_text.h"
 #include "perseus/server/store.h"
 
 namespace perseus::server {
