@@ -3,6 +3,7 @@
 // `perseus-demo-rank`: one rank of the simulated training job. A program of its own, as a training script is:
 // all that it has of Perseus is the client's shared library.
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -26,6 +27,15 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 constexpr unsigned long kTimerSlackNs =
     1000;  ///< of all waits; the kernel's default of 50 us is for idle machines
+
+/// A GPU goes on with its work whatever else the machine does. This thread stands for one: it sleeps nearly
+/// always, and is to be woken in time. Threads that it starts (those of Perseus) are ordinary ones. Without
+/// the right to do so (CAP_SYS_NICE) the demo works too, and is more exact on a machine at rest.
+void behave_like_a_gpu() {
+  ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
+  const sched_param lowest{.sched_priority = 1};
+  static_cast<void>(::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest));
+}
 
 /// One line, one write: lines of several processes in one file stay whole.
 void tell(const std::string& line) {
@@ -62,6 +72,8 @@ void declare(CLI::App& app, Flags& flags) {
   app.add_option("--memory-utilization", o.work.memory_utilization, "Of the memory (default 0)");
   app.add_option("--job", o.job, "Name of the job (default demo)");
   app.add_option("--incarnation", o.incarnation, "Of the job (default 1)");
+  app.add_option("--blocking-power", o.blocking_power_w,
+                 "Of the waiting GPU, W in real time (default: the server measures it)");
   app.add_option("--fingerprint", o.fingerprint,
                  "Of model and machine: allows a stored profile to be used again");
   app.add_option("--steps", o.steps, "Default: until a rank gets SIGTERM");
@@ -101,7 +113,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
+  behave_like_a_gpu();
   struct sigaction action{};
   action.sa_handler = [](int) { stop = true; };
   action.sa_flags = SA_RESTART;

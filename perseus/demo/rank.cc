@@ -41,6 +41,7 @@ core::Result<ClientHandle> open_client(const RankOptions& options) {
   o.schedule = "1f1b";
   o.microbatches = options.microbatches;
   o.gpu = gpu.c_str();
+  o.blocking_power_w = options.blocking_power_w;
   if (!options.fingerprint.empty()) o.fingerprint = options.fingerprint.c_str();
   perseus_client* client = nullptr;
   std::array<char, 512> message{};

@@ -56,8 +56,9 @@ struct RankOptions {
   std::string job = "demo";
   std::uint64_t incarnation = 1;
   std::uint32_t microbatches = 6;
-  std::uint32_t gpu = 0;    ///< index in the simulated node that PERSEUS_SIM names
-  std::string fingerprint;  ///< empty: none
+  std::uint32_t gpu = 0;         ///< index in the simulated node that PERSEUS_SIM names
+  std::string fingerprint;       ///< empty: none
+  double blocking_power_w = -1;  ///< of the waiting GPU, in real time; negative: the server measures it
   StageWork work;
   std::uint64_t steps = 0;  ///< 0: until somebody stops one of the ranks
   std::vector<Action> actions;
