@@ -78,6 +78,7 @@ core::Status read_windows(JsonReader& json, std::vector<SweepWindow>& to) {
         return json.array(kMostPipelines, [&](std::size_t) -> Status {
           PERSEUS_ASSIGN_OR_RETURN(const std::string text, json.string());
           PERSEUS_ASSIGN_OR_RETURN(const EnergyColumn column, parse_energy_column(text));
+          if (column.idle) return core::fail(core::ErrorCode::kInvalidInput, "a window cannot set idle");
           rank.push_back({{column.kind, column.stage}, column.clock});
           return {};
         });

@@ -17,7 +17,7 @@
 namespace perseus::server {
 
 /// The windows of a sweep as the store keeps them.
-void append_windows(class JsonText& out, std::span<const SweepWindow> windows);
+void append_windows(JsonText& out, std::span<const SweepWindow> windows);
 [[nodiscard]] core::Status read_windows(format::JsonReader& json, std::vector<SweepWindow>& to);
 
 /// A deployment without its plans, which are stored under their own names.

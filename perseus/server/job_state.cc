@@ -37,7 +37,8 @@ namespace {
 /// Whether a frontier for `a` is one for `b`: all but the incarnation is alike. `fences_equal` stands for the
 /// orders and degrees.
 bool same_problem(const Registration& a, const Registration& b, bool fences_equal) {
-  return fences_equal && a.blocking_power == b.blocking_power && a.p2p_lag == b.p2p_lag && a.fit == b.fit;
+  return fences_equal && a.blocking_power == b.blocking_power && a.p2p_lag == b.p2p_lag && a.fit == b.fit &&
+         a.fingerprint == b.fingerprint;
 }
 
 }  // namespace
@@ -48,7 +49,10 @@ core::Result<bool> JobState::is_next(const Registration& registration, const std
     return fail(ErrorCode::kBusy, fmt::format("incarnation {} of job {} is over; it is in incarnation {}",
                                               registration.incarnation, name_, incarnation()));
   }
-  if (same_problem(registration, registration_, fence == fence_)) return false;
+  if (same_problem(registration, registration_, fence == fence_) &&
+      registration.profiling == registration_.profiling) {
+    return false;
+  }
   return fail(ErrorCode::kBusy,
               fmt::format("job {} is registered in incarnation {} with other content; a changed job "
                           "needs a higher incarnation",
@@ -65,6 +69,9 @@ bool JobState::begin_incarnation(Registration registration, std::string fence) {
   newest_step_ = 0;
   guard_.reset();
   ended_ = false;
+  // What was measured holds for the same computations on the same clocks; the windows under way do not.
+  if (sweep_ && sweep_->running()) sweep_->abandon();
+  if (anew) sweep_.reset();
   if (anew) {
     solved_.reset();
     planner_error_.clear();
@@ -142,6 +149,8 @@ core::Result<Applied> JobState::hello(const RankHello& hello, Moment now) {
   rank.sequence = hello.stamp.sequence;
   rank.gpu_uuid = hello.gpu_uuid;
   rank.clocks = hello.clocks;
+  rank.clock_control = hello.clock_control;
+  rank.counter_period = hello.counter_period;
   rank.left = false;
   advance(rank, hello.step, now);
   return Applied::kApplied;
@@ -169,7 +178,7 @@ core::Result<Applied> JobState::guard(const RankId& rank, const GuardReport& rep
   RankState* state = nullptr;
   PERSEUS_ASSIGN_OR_RETURN(const Applied applied, note(rank, report.stamp, now, state));
   const bool current =
-      deployment_ && !deployment_->baseline() && report.generation == deployment_->generation;
+      deployment_ && !deployment_->plans.empty() && report.generation == deployment_->generation;
   if (applied == Applied::kRepeated || !current || guard_) return Applied::kRepeated;
   guard_ = GuardTrip{rank, report};
   return applied;
@@ -254,7 +263,7 @@ Targets JobState::wanted(Moment now) const {
 }
 
 bool JobState::deployment_fits() const {
-  return deployment_ && !deployment_->baseline() && deployment_->incarnation == incarnation() &&
+  return deployment_ && !deployment_->plans.empty() && deployment_->incarnation == incarnation() &&
          deployment_->schedule_sha256 == fence_;
 }
 
@@ -262,10 +271,14 @@ std::optional<Wish> JobState::wish(Moment now) const {
   const auto baseline = [&](const char* reason) -> std::optional<Wish> {
     const bool nothing =
         !deployment_ || (deployment_->baseline() && deployment_->incarnation == incarnation());
-    return nothing ? std::nullopt : std::optional(Wish{reason, std::nullopt, true});
+    return nothing ? std::nullopt : std::optional(Wish{reason, std::nullopt, {}, true});
   };
   if (ended_) return baseline("ended");
-  if (guard_) return baseline("guard");
+  if (guard_) {
+    if (auto wish = baseline("guard")) return wish;
+    if (!sweep_) return std::nullopt;
+  }
+  if (sweep_) return sweep_wish(now);
   if (!solved_) {
     // A plan for other orders must not be served; until the new frontier is there, baseline.
     return deployment_ && deployment_->schedule_sha256 != fence_ ? baseline("order changed") : std::nullopt;
@@ -273,11 +286,11 @@ std::optional<Wish> JobState::wish(Moment now) const {
   const Targets targets = wanted(now);
   const bool slow = targets.sync > solved_->t_min;
   if (!deployment_fits() || deployment_->profile_sha256 != solved_->profile_sha256) {
-    return Wish{slow ? "straggler" : "fastest", targets, false};
+    return Wish{slow ? "straggler" : "fastest", targets, {}, false};
   }
   const auto change = policy_.decide(*deployment_->targets, targets, now);
   if (!change) return std::nullopt;
-  return Wish{!slow ? "recovered" : "straggler", change->targets, change->speed_up};
+  return Wish{!slow ? "recovered" : "straggler", change->targets, {}, change->speed_up};
 }
 
 std::optional<Moment> JobState::next_look(Moment now) const {
@@ -286,6 +299,7 @@ std::optional<Moment> JobState::next_look(Moment now) const {
     if (at > now && (!next || at < *next)) next = at;
   };
   for (const auto& [id, active] : notices_) consider(active.until);
+  if (past_batch_) consider(*past_batch_ + settings_.report_grace);
   if (deployment_ && !deployment_->from_step) consider(deployment_->since + settings_.confirm_deadline);
   if (solved_ && deployment_fits()) {
     if (const auto at = policy_.next_look(*deployment_->targets, wanted(now), now)) consider(*at);
@@ -297,6 +311,12 @@ void JobState::deploy(Deployment deployment, bool changed, Moment now) {
   last_generation_ = std::max(last_generation_, deployment.generation);
   deployment.since = now;
   deployment_ = std::move(deployment);
+  past_batch_.reset();
+  if (sweep_ && sweep_->running()) sweep_->abandon();
+  if (sweep_ && !deployment_->windows.empty()) {
+    sweep_->begin(deployment_->windows);
+    sweep_generation_ = deployment_->generation;
+  }
   if (changed) policy_.changed(now);
   unconfirmed_.clear();
   for (auto& [id, rank] : ranks_) {

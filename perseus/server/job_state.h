@@ -48,6 +48,8 @@ struct RankState {
   std::uint64_t sequence = 0;
   std::string gpu_uuid;
   std::vector<core::Megahertz> clocks;
+  bool clock_control = true;     ///< false: it only writes down what it would set
+  core::Seconds counter_period;  ///< of its energy counter; 0: unknown
   std::uint64_t step = 0;
   Moment last_seen;
   bool left = false;            ///< said goodbye
@@ -82,7 +84,8 @@ struct Deployment {
 /// What should be deployed next.
 struct Wish {
   std::string reason;
-  std::optional<Targets> targets;  ///< absent: baseline clocks
+  std::optional<Targets> targets;    ///< absent: baseline clocks, or
+  std::vector<SweepWindow> windows;  ///< a part of a sweep
   bool urgent = false;  ///< a speed-up or baseline: at the very next step, without waiting for ranks
 };
 
@@ -115,6 +118,9 @@ class JobState {
   core::Result<Applied> renew(const RankId& rank, const Renewal& renewal, Moment now);
   core::Result<Applied> measure(const RankId& rank, const Measurement& measurement, Moment now);
   core::Result<Applied> guard(const RankId& rank, const GuardReport& report, Moment now);
+  /// Whether window() would take the report: it has to be durable before it is taken.
+  [[nodiscard]] core::Result<Applied> check_window(const RankId& rank, const WindowReport& report) const;
+  core::Result<Applied> window(const RankId& rank, WindowReport report, Moment now);
   core::Result<Applied> leave(const RankId& rank, const Stamp& stamp, Moment now);
   /// A rank asks for plans and tells which generation it has and which step it is in. Counts as life.
   core::Status poll(const RankId& rank, std::uint64_t incarnation, std::uint64_t generation,
@@ -133,6 +139,22 @@ class JobState {
   void set_planner_error(std::string reason) { planner_error_ = std::move(reason); }
   [[nodiscard]] const std::shared_ptr<const Solved>& solved() const { return solved_; }
   [[nodiscard]] const std::string& planner_error() const { return planner_error_; }
+
+  /// The sweep that is under way. While there is one, nothing but baseline and its windows is wished for.
+  [[nodiscard]] const std::optional<Sweep>& sweep() const { return sweep_; }
+  /// Why no sweep can begin or go on; empty: one can.
+  [[nodiscard]] std::string sweep_obstacle(Moment now) const;
+  /// What the ranks offer: works and the clocks that all GPUs of each pipeline rank have in common.
+  [[nodiscard]] std::vector<SweepRank> sweep_ranks() const;
+  void begin_sweep(Sweep sweep) { sweep_.emplace(std::move(sweep)); }
+  /// Takes over a sweep as it was stored. Its last batch, of `generation`, goes on if that is deployed.
+  void restore_sweep(Sweep sweep, std::uint64_t generation);
+  /// Closes the running batch if all live ranks have reported its last window, or are past it and nothing
+  /// more has come for a while. Answers whether it did.
+  bool close_batch(Moment now);
+  void drop_sweep() { sweep_.reset(); }
+  /// All ranks that are known write down what they would set, and there are some.
+  [[nodiscard]] bool dry_run() const;
 
   void end() { ended_ = true; }
   [[nodiscard]] bool ended() const { return ended_; }
@@ -175,6 +197,9 @@ class JobState {
   void advance(RankState& rank, std::uint64_t step, Moment now);
   void confirm(const RankId& id, RankState& rank, std::uint64_t generation);
   [[nodiscard]] bool deployment_fits() const;
+  [[nodiscard]] std::optional<Wish> sweep_wish(Moment now) const;
+  /// The deployment is the running batch, and its step is agreed.
+  [[nodiscard]] bool batch_runs() const;
 
   std::string name_;
   Registration registration_;
@@ -191,7 +216,10 @@ class JobState {
   bool ended_ = false;
   std::uint64_t last_generation_ = 0;
   std::optional<Deployment> deployment_;
-  std::set<RankId> unconfirmed_;  ///< of the deployment: live ranks that have not confirmed it
+  std::optional<Sweep> sweep_;
+  std::uint64_t sweep_generation_ = 0;  ///< of its running batch
+  std::optional<Moment> past_batch_;    ///< when some rank was first seen behind the last window
+  std::set<RankId> unconfirmed_;        ///< of the deployment: live ranks that have not confirmed it
 };
 
 }  // namespace perseus::server

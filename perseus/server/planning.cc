@@ -127,6 +127,66 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
   return out;
 }
 
+namespace {
+
+/// Per pipeline rank the clock at which its GPUs wait in the plan for T_min, weighted by how long: a GPU
+/// keeps the clock of what it ran last, and waits for its first computation at the one of its last.
+core::Result<std::vector<double>> waiting_clocks(const Solved& solved) {
+  const core::Problem& problem = solved.frontier.problem();
+  const core::Pipeline& pipeline = problem.pipeline();
+  PERSEUS_ASSIGN_OR_RETURN(const core::Plan plan, plan_at(solved, {solved.t_min, std::nullopt}));
+  const core::ExactTiming timing = core::exact_timing(problem, plan.choice);
+  const auto option_of = [&](core::ComputationId i) -> const core::Option& {
+    return problem.options(i)[plan.choice[i]];
+  };
+  struct Waiting {
+    double clock = 0;  ///< that was set last
+    double free_at = 0;
+    double waited = 0;
+    double weighted = 0;
+    void until(double time) {
+      const double gap = std::max(0.0, time - free_at);
+      waited += gap;
+      weighted += gap * clock;
+    }
+  };
+  std::vector<Waiting> ranks(problem.pipeline().schedule().pipeline());
+  for (core::ComputationId i = 0; i < problem.size(); ++i) {
+    if (option_of(i).clock) ranks[pipeline.rank_of(i)].clock = option_of(i).clock->value();
+  }
+  for (core::ComputationId i = 0; i < problem.size(); ++i) {
+    Waiting& rank = ranks[pipeline.rank_of(i)];
+    const double start = timing.start[i].nearest_seconds().value();
+    rank.until(start);
+    rank.free_at = start + option_of(i).time.value();
+    if (option_of(i).clock) rank.clock = option_of(i).clock->value();
+  }
+  std::vector<double> out;
+  for (Waiting& rank : ranks) {
+    rank.until(plan.time.value());
+    out.push_back(rank.waited > 0 ? rank.weighted / rank.waited : rank.clock);
+  }
+  return out;
+}
+
+}  // namespace
+
+core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
+                           const std::vector<BlockingPower>& blocking) {
+  Registration with = registration;
+  with.blocking_power.clear();
+  PERSEUS_ASSIGN_OR_RETURN(const auto parsed, format::parse_profile_csv(profile_csv, "profile"));
+  std::uint32_t top = 0;
+  for (const auto& entry : parsed.profile.entries) {
+    for (const auto& option : entry.options) top = std::max(top, option.clock ? option.clock->value() : 0);
+  }
+  for (const BlockingPower& power : blocking) with.blocking_power.push_back(power.at(top));
+  PERSEUS_ASSIGN_OR_RETURN(const Solved first, solve(with, profile_csv));
+  PERSEUS_ASSIGN_OR_RETURN(const std::vector<double> clocks, waiting_clocks(first));
+  for (std::size_t r = 0; r < blocking.size(); ++r) with.blocking_power[r] = blocking[r].at(clocks[r]);
+  return solve(with, profile_csv);
+}
+
 core::Result<PlanBody> make_plan(const Solved& solved, const PlanTarget& target) {
   const core::Problem& problem = solved.frontier.problem();
   PERSEUS_ASSIGN_OR_RETURN(const core::Plan plan, plan_at(solved, target));

@@ -16,6 +16,7 @@
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/server/measured_profile.h"
 #include "perseus/server/messages.h"
 #include "perseus/solver/frontier.h"
 
@@ -64,6 +65,10 @@ struct PlanTarget {
 /// Reads the profile and computes the exact frontier up to T_max. Errors as the parsers and the solver give
 /// them.
 [[nodiscard]] core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv);
+/// The same with a measured blocking power in place of the registration's: solved once with that of the top
+/// clocks, then again with that of the clocks at which the GPUs wait in the plan for T_min.
+[[nodiscard]] core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
+                                         const std::vector<BlockingPower>& blocking);
 
 /// A realised plan, checked by certify before anybody sees it: kInternal if a claim of it is false.
 [[nodiscard]] core::Result<PlanBody> make_plan(const Solved& solved, const PlanTarget& target);

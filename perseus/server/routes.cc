@@ -71,6 +71,8 @@ std::size_t Service::body_limit(const Target& target) const {
   const bool of_job = path.size() >= 4 && path[0] == "api" && path[2] == "jobs";
   if (of_job && path.size() == 4) return limits_.registration_bytes;
   if (of_job && path.size() == 5 && path[4] == "profile") return limits_.profile_bytes;
+  if (of_job && path.size() == 7 && (path[6] == "windows" || path[6] == "measurements"))
+    return limits_.report_bytes;
   // Zeus's results hold one list a computation and iteration.
   if (path.size() == 2 && path[0] == "result") return limits_.registration_bytes;
   return limits_.message_bytes;
@@ -220,6 +222,7 @@ void Service::apply_registration(const std::string& name, std::string body, Regi
     jobs_.emplace(name, job);
   } else {
     anew = job->state.begin_incarnation(std::move(registration), fence);
+    if (anew && job->sweep_stage != SweepStage::kNone) drop_sweep(*job);
     auto waiters = std::exchange(job->waiters, {});
     const core::Error over(ErrorCode::kBusy,
                            fmt::format("job {} is in incarnation {} now", name, incarnation));
@@ -292,6 +295,9 @@ void Service::store_profile(const JobPtr& job, const std::string& csv, const std
           const bool fresh = job->profile_sha256 != sha256 || !job->state.solved();
           job->profile_csv = csv;
           job->profile_sha256 = sha256;
+          job->profile_origin = "uploaded";
+          job->reprofile_why.clear();
+          if (job->sweep_stage != SweepStage::kNone) drop_sweep(*job);
           log().write(Level::kInfo, "profile.stored", {{"job", job->state.name()}, {"sha256", sha256}});
           reply(json_response(answer));
           finished();
@@ -448,7 +454,7 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
     if (request.method != "GET") return reply(wrong_method("GET"));
     return poll_plan(job, *rank, request.target, reply);
   }
-  if (what != "renew" && what != "measurements" && what != "guard" && what != "leave")
+  if (what != "renew" && what != "measurements" && what != "guard" && what != "leave" && what != "windows")
     return reply(not_found());
   if (!post) return reply(wrong_method("POST"));
   if (const auto fits = check_type(request, "application/json"); !fits)
@@ -458,6 +464,7 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
     if (!parsed) return std::unexpected(parsed.error());
     return (job->state.*method)(*rank, *parsed, now);
   };
+  if (what == "windows") return post_window(job, *rank, request, reply);
   if (what == "renew") {
     answer_message(*job, apply(parse_renewal(request.body), &JobState::renew), reply);
   } else if (what == "measurements") {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "perseus/server/json_text.h"
+#include "perseus/server/sweep_log.h"
 #include "perseus/server/zeus_routes.h"
 
 namespace perseus::server {
@@ -101,20 +102,24 @@ void Service::run_next(const std::string& job) {
 }
 
 void Service::start_solving(const JobPtr& job) {
-  if (job->profile_csv.empty()) return;
+  const bool measured = job->state.registration().blocking_power.empty();
+  // Without a blocking power nothing can be planned; a sweep measures it.
+  if (job->profile_csv.empty() || (measured && !job->facts)) return;
   struct Answer {
     core::Result<Solved> solved = core::fail(core::ErrorCode::kInternal, "the planner did not run");
   };
   const auto answer = std::make_shared<Answer>();
   const std::uint64_t ticket = ++job->solve_ticket;
   job->solving = true;
-  const auto work = [answer, registration = job->state.registration(), csv = job->profile_csv] {
-    answer->solved = solve(registration, csv);
+  const auto work = [answer, registration = job->state.registration(), csv = job->profile_csv,
+                     blocking = measured ? job->facts->blocking : std::vector<BlockingPower>()] {
+    answer->solved = blocking.empty() ? solve(registration, csv) : solve(registration, csv, blocking);
   };
   outside_.run_long(work, [this, job, answer, ticket] {
     if (ticket != job->solve_ticket) return;  // a newer profile or incarnation is being solved
     job->solving = false;
     const std::string& name = job->state.name();
+    if (job->sweep_stage == SweepStage::kPlanning) drop_sweep(*job);
     if (!answer->solved) {
       ++counters_.planner_failures;
       job->state.set_planner_error(answer->solved.error().text());
@@ -144,6 +149,7 @@ void Service::advance(const JobPtr& job) {
     outside_.store({NoticeRemoval{job->state.name(), id}}, [](const core::Status&) {});
   }
   const bool may_try = !job->retry_at || now >= *job->retry_at;
+  if (may_try) profile(job);
   if (!job->deploying && may_try) {
     if (const auto wish = job->state.wish(now)) deploy(job, *wish);
   }
@@ -161,7 +167,8 @@ void Service::deploy(const JobPtr& job, const Wish& wish) {
                   .schedule_sha256 = state.fence(),
                   .reason = wish.reason,
                   .profile_sha256 = state.solved() ? state.solved()->profile_sha256 : "",
-                  .targets = wish.targets};
+                  .targets = wish.targets,
+                  .windows = wish.windows};
   if (!wish.targets) return store_deployment(job, wish, std::move(next), std::nullopt);
 
   struct Answer {
@@ -191,6 +198,9 @@ void Service::store_deployment(const JobPtr& job, const Wish& wish, Deployment d
                                std::optional<Savings> savings) {
   if (wish.urgent) deployment.from_step = job->state.next_step();
   auto records = records_of(job->state.name(), deployment);
+  if (!deployment.windows.empty()) {
+    records.emplace_back(batch_record(job->state.name(), deployment.generation, deployment.windows));
+  }
   outside_.store(std::move(records), [this, job, wish, savings, deployment = std::move(deployment)](
                                          const core::Status& stored) mutable {
     job->deploying = false;
@@ -210,7 +220,7 @@ void Service::store_deployment(const JobPtr& job, const Wish& wish, Deployment d
            {"generation", std::to_string(deployment.generation)},
            {"reason", deployment.reason},
            {"sync_s", deployment.targets ? format::number_text(deployment.targets->sync.value()) : ""}});
-      const bool first = !job->state.deployment() || job->state.deployment()->baseline();
+      const bool first = !job->state.deployment() || job->state.deployment()->plans.empty();
       job->state.deploy(std::move(deployment), !first, outside_.now());
       job->savings = savings;
       job->plan_texts.clear();
@@ -420,6 +430,7 @@ std::vector<std::string> Service::restore(const Snapshot& snapshot) {
     if (job == jobs_.end()) continue;
     job->second->profile_csv = record.csv;
     job->second->profile_sha256 = record.sha256;
+    job->second->profile_origin = "uploaded";
   }
   for (const NoticeRecord& record : snapshot.notices) {
     const auto job = jobs_.find(record.job);
@@ -435,6 +446,7 @@ std::vector<std::string> Service::restore(const Snapshot& snapshot) {
     job->second->state.put_notice(record.id, *std::move(notice), outside_.now() + std::min(left, most));
   }
   restore_deployments(snapshot, out);
+  restore_sweeps(snapshot, out);
   for (const auto& [name, job] : jobs_) {
     start_solving(job);
     advance(job);

@@ -22,6 +22,7 @@
 #include "perseus/server/job_state.h"
 #include "perseus/server/json_text.h"
 #include "perseus/server/log.h"
+#include "perseus/server/measured_profile.h"
 #include "perseus/server/settings.h"
 #include "perseus/server/store.h"
 #include "perseus/server/tokens.h"
@@ -95,10 +96,21 @@ class Service {
     std::uint64_t ticket = 0;
     Reply reply;
   };
+  /// Where a job's sweep is between its last window and its plan.
+  enum class SweepStage : std::uint8_t { kNone, kBeginning, kRunning, kMeasuring, kPlanning };
   struct Job {
     JobState state;
     std::string profile_csv;
     std::string profile_sha256;
+    std::string profile_origin;          ///< "uploaded", "measured" or "reused"; empty: no profile
+    std::optional<MeasuredFacts> facts;  ///< of a measured profile, or a measured blocking power
+    SweepStage sweep_stage = SweepStage::kNone;
+    std::string sweep_why;                ///< what the sweep that runs is for
+    std::string reprofile_why;            ///< a new sweep is wanted: "drift ...", "guard ..."
+    std::string sweep_error;              ///< why the last one came to nothing
+    std::optional<Moment> next_sweep_at;  ///< not sooner
+    std::uint64_t sweeps = 0;             ///< that have ended, since the server started
+    core::Seconds sweep_cost;             ///< training time that these have cost
     std::string registration_body;
     std::map<RankId, Waiter> waiters;
     std::uint64_t solve_ticket = 0;
@@ -140,6 +152,22 @@ class Service {
   void restore_deployments(const Snapshot& snapshot, std::vector<std::string>& findings_out);
   void wait(Job& job, const RankId& rank, Waiter waiter, Moment until);
 
+  // service_profiling.cc: from registered ranks to a measured profile
+  enum class SweepGoal : std::uint8_t { kNone, kPower, kProfile };
+  [[nodiscard]] static SweepGoal goal_of(const Job& job);
+  void profile(const JobPtr& job);
+  void begin_sweep(const JobPtr& job, SweepGoal goal);
+  void end_sweep(const JobPtr& job);
+  void take_measured(const JobPtr& job, const MeasuredProfile& measured);
+  void sweep_failed(const JobPtr& job, const core::Error& error);
+  void drop_sweep(Job& job);
+  bool reuse_profile(const JobPtr& job);
+  [[nodiscard]] std::string shared_key(const Job& job) const;
+  void adopt_profile(const JobPtr& job, std::string csv, MeasuredFacts facts, const std::string& origin,
+                     std::vector<Change> changes);
+  void restore_sweeps(const Snapshot& snapshot, std::vector<std::string>& findings_out);
+  void post_window(const JobPtr& job, const RankId& rank, HttpRequest& request, const Reply& reply);
+
   // routes.cc: one function for each resource
   void route(const Principal& principal, HttpRequest& request, Reply& reply);
   void route_job(const Principal& principal, HttpRequest& request, Reply& reply);
@@ -174,6 +202,7 @@ class Service {
   JobSettings settings_;
   Limits limits_;
   std::map<std::string, JobPtr> jobs_;
+  std::map<std::string, SharedRecord> shared_;  ///< by key
   std::map<std::string, std::deque<Mutation>> mutations_;
   std::multimap<Moment, Alarm> alarms_;
   std::uint64_t next_ticket_ = 1;

@@ -32,6 +32,11 @@ struct JobSettings {
   core::Seconds confirm_deadline{5};
   /// Steps between the newest step that any rank reported and the agreed switch.
   std::uint64_t switch_margin_steps = 2;
+  /// So long after the first rank is past the last window of a batch the others' reports are waited for.
+  core::Seconds report_grace{10};
+  /// From the end of a sweep to the begin of the job's next one, at least: what profiling may cost is its
+  /// budget once in so long.
+  core::Seconds reprofile_interval{1800};
   /// Life of a straggler notice that names none, and the longest that one may have.
   core::Seconds notice_ttl{600};
   core::Seconds notice_ttl_most{7 * 86'400.0};
@@ -52,7 +57,8 @@ struct Limits {
   std::size_t kinds_of_report = 1024;  ///< kinds x stages x clocks that one rank runs
   std::size_t energy_columns = 64;     ///< of one report
   std::size_t fingerprint_bytes = 128;
-  core::Seconds longest_poll{55};  ///< below the usual idle limit of 60 s of what may stand between
+  std::size_t shared_profiles = 1024;  ///< of all fingerprints; then the oldest makes room
+  core::Seconds longest_poll{55};      ///< below the usual idle limit of 60 s of what may stand between
 };
 
 }  // namespace perseus::server

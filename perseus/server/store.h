@@ -39,6 +39,32 @@ struct ProfileRecord {
   friend bool operator==(const ProfileRecord&, const ProfileRecord&) = default;
 };
 
+/// What a profile says beside its rows, if it was measured here (measured_profile.h).
+struct FactsRecord {
+  std::string job;             ///< key
+  std::string profile_sha256;  ///< of the profile that it goes with; another one's facts are stale
+  std::string origin;  ///< "measured", "reused" (of another job with the same fingerprint) or "uploaded"
+  std::string facts;   ///< what write_facts() wrote
+  friend bool operator==(const FactsRecord&, const FactsRecord&) = default;
+};
+
+/// A measured profile for all jobs with one fingerprint.
+struct SharedRecord {
+  std::string key;                  ///< digest of the fingerprint and all that must fit beside it
+  std::int64_t stored_unix_ms = 0;  ///< the oldest make room
+  std::string csv;
+  std::string facts;
+  friend bool operator==(const SharedRecord&, const SharedRecord&) = default;
+};
+
+/// One entry of the log of a job's sweep (sweep_log.h). Gone when the sweep is.
+struct SweepRecord {
+  std::string job;   ///< key, with `part`
+  std::string part;  ///< sorts the entries
+  std::string body;
+  friend bool operator==(const SweepRecord&, const SweepRecord&) = default;
+};
+
 /// A straggler notice that has not expired.
 struct NoticeRecord {
   std::string job;                 ///< key, with `id`
@@ -70,19 +96,33 @@ struct NoticeRemoval {
   std::string id;
 };
 
+/// Forgets the log of a job's sweep.
+struct SweepRemoval {
+  std::string job;
+};
+
+/// Forgets a shared profile.
+struct SharedRemoval {
+  std::string key;
+};
+
 /// Forgets a job and all that belongs to it.
 struct JobRemoval {
   std::string name;
 };
 
 /// One step of a write. Records replace what has the same key.
-using Change = std::variant<JobRecord, ProfileRecord, NoticeRecord, PlanRecord, GenerationRecord,
-                            NoticeRemoval, JobRemoval>;
+using Change =
+    std::variant<JobRecord, ProfileRecord, FactsRecord, SharedRecord, SweepRecord, NoticeRecord, PlanRecord,
+                 GenerationRecord, NoticeRemoval, SweepRemoval, SharedRemoval, JobRemoval>;
 
 /// All that a store holds, each list sorted by its key.
 struct Snapshot {
   std::vector<JobRecord> jobs;
   std::vector<ProfileRecord> profiles;
+  std::vector<FactsRecord> facts;
+  std::vector<SharedRecord> shared;
+  std::vector<SweepRecord> sweeps;
   std::vector<NoticeRecord> notices;
   std::vector<PlanRecord> plans;
   std::vector<GenerationRecord> generations;

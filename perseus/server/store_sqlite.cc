@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One table for all records: (kind, key1, key2) -> number and two texts, with a checksum over the lot. Six
-// kinds of record do not need six tables, six upserts and six readers.
+// One table for all records: (kind, key1, key2) -> number and two texts, with a checksum over the lot. Nine
+// kinds of record do not need nine tables, upserts and readers.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -24,11 +24,12 @@ using core::fail;
 
 /// Any record in the one form in which it is stored.
 struct Row {
-  std::string kind;  ///< "job", "profile", "notice", "plan", "generation"
-  std::string key;   ///< job, or a plan's sha256
-  std::string part;  ///< a notice's id; else empty
+  std::string kind;  ///< "job", "profile", "facts", "shared", "sweep", "notice", "plan", "generation"
+  std::string key;   ///< job, a plan's sha256, or a shared profile's digest
+  std::string part;  ///< a notice's id, a sweep's entry; else empty
   std::int64_t number = 0;
-  std::string name;  ///< a short second text: a profile's sha256, a generation's plans, "ended"
+  std::string
+      name;  ///< a second text: a profile's sha256, a generation's plans, "ended", a shared one's facts
   std::string body;
 
   [[nodiscard]] core::Result<std::string> digest() const {
@@ -57,6 +58,15 @@ Row row_of(const JobRecord& r) {
 Row row_of(const ProfileRecord& r) {
   return {"profile", r.job, "", 0, r.sha256, r.csv};
 }
+Row row_of(const FactsRecord& r) {
+  return {"facts", r.job, "", 0, fmt::format("{} {}", r.profile_sha256, r.origin), r.facts};
+}
+Row row_of(const SharedRecord& r) {
+  return {"shared", r.key, "", r.stored_unix_ms, r.facts, r.csv};
+}
+Row row_of(const SweepRecord& r) {
+  return {"sweep", r.job, r.part, 0, "", r.body};
+}
 Row row_of(const NoticeRecord& r) {
   return {"notice", r.job, r.id, r.until_unix_ms, "", r.notice};
 }
@@ -73,6 +83,14 @@ void add(Snapshot& to, Row row) {
     to.jobs.push_back({std::move(row.key), number, std::move(row.body), row.name == "ended"});
   } else if (row.kind == "profile") {
     to.profiles.push_back({std::move(row.key), std::move(row.name), std::move(row.body)});
+  } else if (row.kind == "facts") {
+    const auto words = split(row.name);
+    if (words.size() != 2) return;
+    to.facts.push_back({std::move(row.key), words[0], words[1], std::move(row.body)});
+  } else if (row.kind == "shared") {
+    to.shared.push_back({std::move(row.key), row.number, std::move(row.body), std::move(row.name)});
+  } else if (row.kind == "sweep") {
+    to.sweeps.push_back({std::move(row.key), std::move(row.part), std::move(row.body)});
   } else if (row.kind == "notice") {
     to.notices.push_back({std::move(row.key), std::move(row.part), std::move(row.body), row.number});
   } else if (row.kind == "plan") {
@@ -174,9 +192,14 @@ class SqliteStore final : public Store {
         if constexpr (std::is_same_v<T, NoticeRemoval>) {
           return remove("DELETE FROM records WHERE kind = 'notice' AND key = ? AND part = ?",
                         {record.job, record.id});
+        } else if constexpr (std::is_same_v<T, SweepRemoval>) {
+          return remove("DELETE FROM records WHERE kind = 'sweep' AND key = ?", {record.job});
+        } else if constexpr (std::is_same_v<T, SharedRemoval>) {
+          return remove("DELETE FROM records WHERE kind = 'shared' AND key = ?", {record.key});
         } else if constexpr (std::is_same_v<T, JobRemoval>) {
           generations_changed = true;
-          return remove("DELETE FROM records WHERE kind <> 'plan' AND key = ?", {record.name});
+          return remove("DELETE FROM records WHERE kind NOT IN ('plan', 'shared') AND key = ?",
+                        {record.name});
         } else {
           generations_changed = generations_changed || std::is_same_v<T, GenerationRecord>;
           return put(db_, row_of(record));
