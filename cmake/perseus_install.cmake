@@ -27,10 +27,14 @@ if(TARGET perseus-agent)
   # The unit names absolute paths, and `cmake --install --prefix` may give another prefix than was configured.
   install(CODE "
     set(PERSEUS_LIBEXEC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBEXECDIR}/perseus\")
+    set(PERSEUS_BIN_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
     set(PERSEUS_DOC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATAROOTDIR}/doc/${PROJECT_NAME}\")
-    configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/perseus-agent.service.in
-                   ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service @ONLY)")
-  install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service DESTINATION lib/systemd/system)
+    foreach(unit perseus-agent perseus-telemetry)
+      configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/\${unit}.service.in
+                     ${PROJECT_BINARY_DIR}/packaging/\${unit}.service @ONLY)
+    endforeach()")
+  install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service
+                ${PROJECT_BINARY_DIR}/packaging/perseus-telemetry.service DESTINATION lib/systemd/system)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/perseus.sysusers.conf DESTINATION lib/sysusers.d
           RENAME perseus.conf)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/agent.yaml ${PROJECT_SOURCE_DIR}/packaging/grants.yaml

@@ -40,6 +40,26 @@ TEST(DaemonDriver, a_hanging_driver_call_stalls_its_gpu_only) {
   Client::wait_for([&] { return !stuck.locked(); });
 }
 
+TEST(DaemonDriver, who_waits_for_the_agent_keeps_its_other_leases) {
+  // The wait for the driver takes longer than the lease lasts, and nothing is read meanwhile, renewals
+  // neither.
+  Node node("driver: {degraded_after_s: 3}\n");
+  ASSERT_TRUE(node.start());
+  tests::FakeDevice& stuck = node.gpus->device(1);
+  Client client(node);
+  (void)client.hello();
+  const auto kept = client.acquire("0", milliseconds{1'500});
+  ASSERT_EQ(kind_of(client.set(Megahertz{900})), wire::ClockAnswer::kApplied);
+  const auto waits = client.acquire("1");
+  stuck.hold(Call::kLockClock);
+  client.mailbox->post(Megahertz{900});
+  stuck.wait_until_held(Call::kLockClock);
+  EXPECT_THAT(refusal_of(client.ask(wire::Release{waits.lease})), HasSubstr("as soon as it does"));
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(client.ask(wire::Renew{kept.lease})));
+  EXPECT_EQ(node.gpus->device(0).locked(), Megahertz{900});
+  stuck.release(Call::kLockClock);
+}
+
 TEST(DaemonDriver, quiesce_brings_back_closes_and_resumes) {
   Node node;
   ASSERT_TRUE(node.start());

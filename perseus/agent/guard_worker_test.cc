@@ -186,6 +186,35 @@ TEST_F(GuardWorkerTest, ASecondGuardianIsToldWhoHoldsTheGpu) {  // fault table, 
   EXPECT_TRUE(std::holds_alternative<wire::Acquired>(ask(wire::Acquire{.gpu = "1"})));
 }
 
+TEST_F(GuardWorkerTest, AGpuThatWasReleasedIsFreeForOtherGuardians) {
+  const auto other =
+      lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot});
+  const std::string gpu = backend_.device(0).identity().uuid;
+  hello();
+  auto [acquired, mailbox] = take();
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(ask(wire::Release{acquired.lease})));
+  EXPECT_TRUE(other->lock_gpu(gpu));
+  EXPECT_EQ(take().first.lease, 2U);
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+}
+
+TEST_F(GuardWorkerTest, AGpuThatIsNotBackYetIsFreeForNobody) {
+  const auto other =
+      lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot});
+  const std::string gpu = backend_.device(0).identity().uuid;
+  hello();
+  auto [acquired, mailbox] = take();
+  wait_for_answer(mailbox, mailbox.post(Megahertz(900)));
+  backend_.device(0).fail(Call::kResetClock, core::Error(ErrorCode::kDriver, "driver away"), 1'000'000);
+  EXPECT_EQ(refusal(wire::Release{acquired.lease}), "driver away");
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+  backend_.device(0).fail(Call::kResetClock, core::Error(ErrorCode::kDriver, "driver away"), 0);
+  while (!other->lock_gpu(gpu)) time_.advance(1s), std::this_thread::yield();
+  EXPECT_EQ(backend_.device(0).locked(), std::nullopt);
+  EXPECT_TRUE(records().empty());
+}
+
 TEST_F(GuardWorkerTest, RestoresFirstWhatItsPredecessorLeft) {  // fault table, row 8
   const std::string gpu = backend_.device(0).identity().uuid;
   ASSERT_TRUE(directory_->write(

@@ -119,8 +119,8 @@ class Client {
     EXPECT_TRUE(reply) << reply.error().text() << packet->bytes;
     return reply ? *std::move(reply) : wire::AgentReply(wire::Ok{});
   }
-  wire::Acquired acquire(const std::string& gpu) {
-    auto reply = ask(wire::Acquire{.gpu = gpu, .job = "job"});
+  wire::Acquired acquire(const std::string& gpu, milliseconds time_to_live = wire::kDefaultTimeToLive) {
+    auto reply = ask(wire::Acquire{.gpu = gpu, .job = "job", .time_to_live = time_to_live});
     const auto* acquired = std::get_if<wire::Acquired>(&reply);
     EXPECT_TRUE(acquired != nullptr) << wire::encode(reply);
     if (acquired == nullptr) return {};

@@ -79,12 +79,13 @@ client::SessionLog log_of(const perseus_options& options) {
 }
 
 core::Status open(const perseus_options& options, perseus_client** out) {
-  PERSEUS_ASSIGN_OR_RETURN(auto config, client::resolve_config(options, client::environment_of_process()));
+  PERSEUS_ASSIGN_OR_RETURN(const auto config,
+                           client::resolve_config(options, client::environment_of_process()));
   if (config.off) return {};
   if (!client::watch_forks()) return core::fail(core::ErrorCode::kInternal, "forks cannot be watched");
   auto opened = std::make_unique<perseus_client>();
   opened->generation = client::fork_generation();
-  PERSEUS_ASSIGN_OR_RETURN(opened->session, client::open_session(std::move(config), log_of(options)));
+  PERSEUS_ASSIGN_OR_RETURN(opened->session, client::open_session(config, options.stream, log_of(options)));
   *out = opened.release();
   return {};
 }
@@ -160,8 +161,7 @@ void perseus_end(perseus_client* client, perseus_kind kind, std::uint32_t stage,
 }
 
 void perseus_set_stream(perseus_client* client, void* stream) {
-  static_cast<void>(client);
-  static_cast<void>(stream);
+  if (RankSession* session = session_of(client)) session->set_stream(stream);
 }
 
 int perseus_get_state(perseus_client* client, perseus_state* state) {

@@ -29,6 +29,26 @@ EndpointMaker endpoint_of(const ClientConfig& config) {
   return [guard] { return std::make_unique<GuardEndpoint>(guard); };
 }
 
+StreamMode mode_of(TriggerKind kind) {
+  if (kind == TriggerKind::kStreamWrite) return StreamMode::kWrite;
+  return kind == TriggerKind::kEventPoll ? StreamMode::kEventPoll : StreamMode::kBest;
+}
+
+/// Null for host time. A driver that offers no stream signals at all is an error only where one was asked for
+/// by name.
+core::Result<std::unique_ptr<StreamTrigger>> make_trigger(const ClientConfig& config, void* stream,
+                                                          const SessionLog& log) {
+  std::unique_ptr<StreamTrigger> none;
+  if (config.trigger == TriggerKind::kHost) return none;
+  auto trigger = [&]() -> core::Result<std::unique_ptr<StreamTrigger>> {
+    PERSEUS_ASSIGN_OR_RETURN(auto cuda, CudaDriver::load());
+    return StreamTrigger::open(std::move(cuda), stream, mode_of(config.trigger), {});
+  }();
+  if (trigger || config.trigger != TriggerKind::kStreamBest) return trigger;
+  log(true, fmt::format("clocks at host time, ahead of the GPU: {}", trigger.error().text()));
+  return none;
+}
+
 core::Result<std::unique_ptr<ClockSink>> make_sink(const ClientConfig& config) {
   if (config.backend == ClockBackend::kLog) {
     return LogSink::open(config.log_file, lease::SystemTime::instance());
@@ -43,8 +63,10 @@ core::Result<std::unique_ptr<ClockSink>> make_sink(const ClientConfig& config) {
 
 }  // namespace
 
-core::Result<std::unique_ptr<RankSession>> open_session(ClientConfig config, SessionLog log) {
+core::Result<std::unique_ptr<RankSession>> open_session(const ClientConfig& config, void* stream,
+                                                        SessionLog log) {
   SessionParts parts;
+  PERSEUS_ASSIGN_OR_RETURN(parts.trigger, make_trigger(config, stream, log));
   if (!config.server.url.empty()) {
     ServerLinkOptions options;
     options.server = config.server;

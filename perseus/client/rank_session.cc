@@ -28,8 +28,21 @@ RankSession::RankSession(SessionSettings settings, SessionParts parts)
       time_(*parts_.time),
       ring_(settings.ring),
       recorder_(settings.recorder, [this](RankReport r) { report(std::move(r)); }) {
+  if (parts_.trigger) start_trigger();
   if (parts_.link) parts_.link->start(*this);
   if (settings_.native_thread) native_ = std::thread([this] { run(); });
+}
+
+void RankSession::start_trigger() {
+  parts_.trigger->start({.post =
+                             [this](const ClockPost& post) {
+                               if (orders_.suspended_through(post.step) && post.mhz != 0) return;
+                               if (parts_.sink->wanted() != post.mhz) parts_.sink->post(post);
+                             },
+                         .record =
+                             [this](const StepRecord& r) {
+                               if (!ring_.push(r)) published_.lost.fetch_add(1, std::memory_order_relaxed);
+                             }});
 }
 
 RankSession::~RankSession() {
@@ -82,10 +95,14 @@ void RankSession::run() {
 }
 
 void RankSession::work() {
-  // Whatever is freed at the end is no longer referred to by records that come after these.
-  const std::vector<std::unique_ptr<PlanTable>> retired = plans_.collect();
+  std::vector<std::unique_ptr<PlanTable>> tables = plans_.collect();
+  // Records that refer to them have been written by now, or are with the trigger.
+  const std::uint64_t after = parts_.trigger ? parts_.trigger->queued() : 0;
+  if (!tables.empty()) retired_.push_back({after, std::move(tables)});
+  const std::uint64_t done = parts_.trigger ? parts_.trigger->done() : 0;
   look_at_telemetry();
   read_records();
+  std::erase_if(retired_, [done](const Retired& r) { return r.after <= done; });
   watch(lease::to_ns(time_.now()));
   look_at_sink();
   log_events();
@@ -147,12 +164,16 @@ void RankSession::watch(std::uint64_t now) {
 
   const std::uint64_t word = published_.step_word.load(std::memory_order_acquire);
   const std::uint64_t hook = published_.hook_ns.load(std::memory_order_relaxed);
-  const core::Seconds silent = now > hook ? seconds(now - hook) : core::Seconds(0);
+  const std::uint64_t last = parts_.trigger ? std::max(hook, parts_.trigger->last_done_ns()) : hook;
+  const core::Seconds silent = now > last ? seconds(now - last) : core::Seconds(0);
   const std::uint64_t step = word / 2;
   const std::uint64_t generation = published_.plan_generation.load(std::memory_order_relaxed);
-  const bool ordered = expired || orders_.refused() || orders_.banned(generation);
+  const bool broken = parts_.trigger && parts_.trigger->broken();
+  if (broken && !std::exchange(trigger_told_, true)) log(true, parts_.trigger->trouble());
+  const bool ordered = broken || expired || orders_.refused() || orders_.banned(generation);
   if (word % 2 == 0) {
-    if (ordered || silent > settings_.pause) to_baseline(step);
+    if (ordered) orders_.suspend(step);
+    if (ordered || (silent > settings_.pause && !stream_busy())) to_baseline(step);
     return;
   }
   const core::Seconds promised = seconds(published_.promised_ns.load(std::memory_order_relaxed));
@@ -260,6 +281,7 @@ void RankSession::close(core::Seconds patience) {
     wake_.notify_all();
   }
   if (native_.joinable()) native_.join();
+  if (parts_.trigger) parts_.trigger->stop();
   // Clocks first: the agent answers at once, a server may not.
   const std::chrono::duration<double> all(patience.value());
   const auto begun = std::chrono::steady_clock::now();

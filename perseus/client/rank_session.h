@@ -42,6 +42,7 @@
 #include "perseus/client/session_orders.h"
 #include "perseus/client/step_record.h"
 #include "perseus/client/step_recorder.h"
+#include "perseus/client/stream_trigger.h"
 #include "perseus/client/telemetry.h"
 #include "perseus/core/schedule.h"
 #include "perseus/lease/clock.h"
@@ -63,9 +64,10 @@ struct SessionSettings {
 
 /// What a session is made of.
 struct SessionParts {
-  std::unique_ptr<ClockSink> sink;                                 ///< never null
-  std::unique_ptr<ControlLink> link;                               ///< null: no server
-  std::unique_ptr<Telemetry> telemetry;                            ///< null: nothing is read
+  std::unique_ptr<ClockSink> sink;         ///< never null
+  std::unique_ptr<ControlLink> link;       ///< null: no server
+  std::unique_ptr<Telemetry> telemetry;    ///< null: nothing is read
+  std::unique_ptr<StreamTrigger> trigger;  ///< null: clocks at the hooks, by host time
   const lease::TimeSource* time = &lease::SystemTime::instance();  ///< outlives the session
   SessionLog log;                                                  ///< empty: nothing is logged
   /// Called on the native thread when more is known of the GPU than before. Empty: nobody cares.
@@ -111,6 +113,9 @@ class RankSession final : private ControlListener {
   /// It has ended. Without its begin: no effect.
   void end(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch) noexcept;
 
+  /// With a stream trigger: what follows is queued on another stream of the same context.
+  void set_stream(void* stream) noexcept;
+
   [[nodiscard]] SessionState state() const;
   /// Baseline clocks; goodbye to server and agent within `patience` altogether. Idempotent.
   void close(core::Seconds patience);
@@ -131,6 +136,7 @@ class RankSession final : private ControlListener {
     core::Kind open_kind = core::Kind::kForward;
     std::uint32_t open_stage = 0, open_microbatch = 0;
     std::uint32_t open_mhz = 0;
+    std::uint32_t queued_mhz = 0;  ///< on the stream
     PlanTable::Hit open_hit;
     std::uint32_t next_slot = 0;  ///< that the order says
     std::uint32_t seen = 0, unknown = 0, missing = 0;
@@ -166,12 +172,18 @@ class RankSession final : private ControlListener {
   void publish_plan(const PlanTable* table);
   void unknown_computation(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch);
   void note_order(std::uint32_t slot);
-  void post(std::uint32_t mhz, core::Kind kind, std::uint32_t stage, std::uint32_t microbatch);
+  [[nodiscard]] PlanTable::Hit look_up(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch);
+  /// The clock as it will be where the next computation is queued; 0: the baseline.
+  [[nodiscard]] std::uint32_t clock_ahead() const;
   void record(const StepRecord& record);
 
   // Of the native thread.
   void run();
+  void start_trigger();
   void watch(std::uint64_t now);
+  [[nodiscard]] bool stream_busy() const {
+    return parts_.trigger && parts_.trigger->done() != parts_.trigger->queued();
+  }
   void to_baseline(std::uint64_t step);
   void look_at_sink();
   void look_at_telemetry();
@@ -193,6 +205,13 @@ class RankSession final : private ControlListener {
 
   // Of the native thread.
   StepRecorder recorder_;
+  /// Plans that nobody runs, and what the trigger has to be done with before they may go.
+  struct Retired {
+    std::uint64_t after = 0;
+    std::vector<std::unique_ptr<PlanTable>> tables;
+  };
+  std::vector<Retired> retired_;
+  bool trigger_told_ = false;
   std::uint64_t hung_step_ = 0;  ///< + 1; the step for which the watchdog has spoken
   bool expired_ = false;         ///< the plan's time to live is over
   // Counters at the last look, and the generation for which the log has heard of it.

@@ -11,6 +11,9 @@ namespace {
 /// How often the other end is told that the loop lives: it looks every second or so (assumed).
 constexpr std::uint64_t kTouchNs = 50'000'000;
 
+/// Of the stream at a step's begin: no GPU has it.
+constexpr std::uint32_t kUnknownClock = 0xffff'ffff;
+
 /// Counts for readers of other threads; this thread is the only writer, so no locked instruction is needed.
 void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -41,16 +44,18 @@ void RankSession::publish_plan(const PlanTable* table) {
   published_.promised_ns.store(to_whole_ns(promised), std::memory_order_relaxed);
 }
 
-void RankSession::post(std::uint32_t mhz, core::Kind kind, std::uint32_t stage, std::uint32_t microbatch) {
-  if (parts_.sink->wanted() == mhz) return;
-  parts_.sink->post({mhz, hooks_.step, kind, stage, microbatch});
-  count(published_.posts);
+std::uint32_t RankSession::clock_ahead() const {
+  return parts_.trigger ? hooks_.queued_mhz : parts_.sink->wanted();
 }
 
 void RankSession::record(const StepRecord& record) {
   if (ring_.push(record)) return;
   count(published_.lost);
   hooks_.clean = false;
+}
+
+void RankSession::set_stream(void* stream) noexcept {
+  if (parts_.trigger) parts_.trigger->set_stream(stream);
 }
 
 void RankSession::begin_step(std::uint64_t step) noexcept {
@@ -69,7 +74,8 @@ void RankSession::begin_step(std::uint64_t step) noexcept {
   h.window = table == nullptr ? PlanTable::kNone : table->window_of(step);
   const bool nothing =
       table == nullptr || table->baseline() || (table->sweep() && h.window == PlanTable::kNone);
-  const bool ordered = orders_.refused() || orders_.banned(generation) ||
+  const bool broken = parts_.trigger && parts_.trigger->broken();
+  const bool ordered = broken || orders_.refused() || orders_.banned(generation) ||
                        orders_.expired(now, published_.ttl_ns.load(std::memory_order_relaxed));
   h.baseline = nothing || ordered;
   h.clean = table != nullptr && !ordered && (!nothing || table->plan().baseline);
@@ -79,12 +85,20 @@ void RankSession::begin_step(std::uint64_t step) noexcept {
   h.next_slot = h.seen = h.unknown = h.missing = 0;
   published_.generation.store(h.baseline ? 0 : generation, std::memory_order_relaxed);
   published_.step_word.store(2 * step + 1, std::memory_order_release);
-  if (h.baseline) post(0, core::Kind::kForward, 0, 0);
   if (parts_.link) parts_.link->at_step(step);
   StepRecord begin;
   begin.step = step;
   begin.begin_ns = now;
   begin.table = table;
+  if (parts_.trigger) {
+    h.queued_mhz = kUnknownClock;  // the first computation says it anew, whatever came in between
+    parts_.trigger->begin_step(begin);
+    return;
+  }
+  if (h.baseline && parts_.sink->wanted() != 0) {
+    parts_.sink->post({.mhz = 0, .step = step});
+    count(published_.posts);
+  }
   record(begin);
 }
 
@@ -107,7 +121,11 @@ void RankSession::end_step() noexcept {
   end.step = h.step;
   end.end_ns = now;
   end.table = h.table;
-  record(end);
+  if (parts_.trigger) {
+    parts_.trigger->end_step(end);
+  } else {
+    record(end);
+  }
   h.in_step = false;
   published_.step_word.store(2 * h.step, std::memory_order_release);
 }
@@ -122,7 +140,6 @@ void RankSession::unknown_computation(core::Kind kind, std::uint32_t stage, std:
   const std::uint64_t what =
       (static_cast<std::uint64_t>(kind) + 1) << 56U | (std::uint64_t{stage} & 0xff'ffffU) << 32U | microbatch;
   published_.unknown_what.store(what, std::memory_order_relaxed);
-  post(0, kind, stage, microbatch);
 }
 
 void RankSession::note_order(std::uint32_t slot) {
@@ -139,6 +156,26 @@ void RankSession::note_order(std::uint32_t slot) {
   published_.generation.store(0, std::memory_order_relaxed);
 }
 
+PlanTable::Hit RankSession::look_up(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch) {
+  Hooks& h = hooks_;
+  PlanTable* const table = h.table;
+  if (table == nullptr || table->baseline() || (table->sweep() && h.window == PlanTable::kNone)) return {};
+  const PlanTable::Hit hit = table->find(kind, stage, microbatch, h.window);
+  if (!hit.found() || (!table->sweep() && table->seen[hit.slot] == h.tag)) {
+    unknown_computation(kind, stage, microbatch);
+    return {};
+  }
+  if (!table->sweep()) {
+    table->seen[hit.slot] = h.tag;
+    note_order(hit.slot);
+  }
+  if (!h.baseline && orders_.suspended(h.step)) {
+    h.baseline = true;
+    h.clean = false;
+  }
+  return hit;
+}
+
 void RankSession::begin(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch) noexcept {
   Hooks& h = hooks_;
   if (!h.in_step) return;
@@ -150,25 +187,21 @@ void RankSession::begin(core::Kind kind, std::uint32_t stage, std::uint32_t micr
   h.open_stage = stage;
   h.open_microbatch = microbatch;
   h.open_ns = now;
-  h.open_hit = {};
-  PlanTable* const table = h.table;
-  if (table == nullptr || table->baseline() || (table->sweep() && h.window == PlanTable::kNone)) return;
+  h.open_hit = look_up(kind, stage, microbatch);
 
-  const PlanTable::Hit hit = table->find(kind, stage, microbatch, h.window);
-  if (!hit.found()) return unknown_computation(kind, stage, microbatch);
-  if (!table->sweep()) {
-    if (table->seen[hit.slot] == h.tag) return unknown_computation(kind, stage, microbatch);
-    table->seen[hit.slot] = h.tag;
-    note_order(hit.slot);
+  const std::uint32_t before = clock_ahead();
+  const bool matters = h.baseline || h.open_hit.mhz != 0;
+  const std::uint32_t mhz = h.baseline ? 0 : h.open_hit.mhz;
+  const bool changes = matters && mhz != before;
+  h.open_mhz = matters ? mhz : before;
+  if (changes) count(published_.posts);
+  const ClockPost post{mhz, h.step, kind, stage, microbatch};
+  if (parts_.trigger) {
+    if (changes) h.queued_mhz = mhz;
+    parts_.trigger->begin_operation(changes ? &post : nullptr);
+  } else if (changes) {
+    parts_.sink->post(post);
   }
-  if (!h.baseline && orders_.suspended(h.step)) {
-    h.baseline = true;
-    h.clean = false;
-  }
-  const std::uint32_t mhz = h.baseline ? 0 : hit.mhz;
-  if (h.baseline || hit.mhz != 0) post(mhz, kind, stage, microbatch);
-  h.open_hit = hit;
-  h.open_mhz = hit.mhz != 0 ? mhz : parts_.sink->wanted();
 }
 
 void RankSession::end(core::Kind kind, std::uint32_t stage, std::uint32_t microbatch) noexcept {
@@ -179,7 +212,10 @@ void RankSession::end(core::Kind kind, std::uint32_t stage, std::uint32_t microb
   }
   const std::uint64_t now = hook_now();
   h.open = false;
-  if (!h.open_hit.found() || !h.clean) return;
+  if (!h.open_hit.found() || !h.clean) {
+    if (parts_.trigger) parts_.trigger->drop_operation();
+    return;
+  }
   StepRecord operation;
   operation.type = StepRecord::Type::kOperation;
   operation.kind = kind;
@@ -189,7 +225,11 @@ void RankSession::end(core::Kind kind, std::uint32_t stage, std::uint32_t microb
   operation.begin_ns = h.open_ns;
   operation.end_ns = now;
   operation.table = h.table;
-  record(operation);
+  if (parts_.trigger) {
+    parts_.trigger->end_operation(operation);
+  } else {
+    record(operation);
+  }
 }
 
 }  // namespace perseus::client

@@ -19,6 +19,10 @@ class alignas(kCacheLine) SessionOrders {
   [[nodiscard]] bool suspended(std::uint64_t step) const {
     return suspended_.load(std::memory_order_acquire) == step + 1;
   }
+  /// The same, for clocks of this or an earlier step that a stream gets to only now.
+  [[nodiscard]] bool suspended_through(std::uint64_t step) const {
+    return step < suspended_.load(std::memory_order_acquire);
+  }
   /// No clocks of this generation any more.
   void ban(std::uint64_t generation) { banned_.store(generation, std::memory_order_relaxed); }
   [[nodiscard]] bool banned(std::uint64_t generation) const {

@@ -102,12 +102,13 @@ inline RankPlan small_plan(std::uint64_t generation = 1, std::uint64_t from_step
 /// A session that a test drives by hand.
 class SessionRig {
  public:
-  explicit SessionRig(SessionSettings settings = {}) {
+  explicit SessionRig(SessionSettings settings = {}, std::unique_ptr<StreamTrigger> trigger = nullptr) {
     settings.native_thread = false;
     SessionParts parts;
     parts.sink = std::unique_ptr<ClockSink>(sink = new TestSink);
     parts.link = std::unique_ptr<ControlLink>(link = new TestLink);
     parts.telemetry = std::unique_ptr<Telemetry>(telemetry = new TestTelemetry);
+    parts.trigger = std::move(trigger);
     parts.time = &time;
     parts.log = [this](bool warning, std::string_view line) {
       lines.push_back((warning ? "! " : "") + std::string(line));

@@ -59,7 +59,7 @@ core::Status check_type(const HttpRequest& request, std::string_view wanted) {
 
 }  // namespace
 
-bool Service::is_zeus(const Target& target) {
+bool Service::is_zeus(const Target& target) const {
   if (target.path.empty() || target.path.size() > 2) return false;
   const std::string& first = target.path.front();
   if (first == "register_job") return target.path.size() == 1;

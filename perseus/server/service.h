@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "perseus/server/deployment.h"
-#include "perseus/server/http_types.h"
+#include "perseus/server/http_handler.h"
 #include "perseus/server/job_state.h"
 #include "perseus/server/json_text.h"
 #include "perseus/server/log.h"
@@ -53,26 +53,22 @@ struct Counters {
   std::uint64_t polls_superseded = 0;
 };
 
-class Service {
+class Service final : public HttpHandler {
  public:
   Service(Outside outside, const JobSettings& settings, const Limits& limits = {});
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
-  ~Service();
+  ~Service() override;
 
   /// Takes over what the store holds; answers what could not be understood, one sentence each. To be called
   /// once, before anything else.
   std::vector<std::string> restore(const Snapshot& snapshot);
-  /// Answers a request, at once or later. `principal` has been authenticated.
-  void handle(const Principal& principal, HttpRequest request, Reply reply);
+  void handle(const Principal& principal, HttpRequest request, Reply reply) override;
   /// Zeus's routes and nothing else; they know no tokens.
-  void handle_zeus(HttpRequest request, Reply reply);
-  /// Whether a path is one of Zeus's.
-  [[nodiscard]] static bool is_zeus(const Target& target);
-  /// Largest body that a request may have: decided by the path before the body is read.
-  [[nodiscard]] std::size_t body_limit(const Target& target) const;
-  /// The largest of them.
-  [[nodiscard]] std::size_t body_limit_most() const;
+  void handle_zeus(HttpRequest request, Reply reply) override;
+  [[nodiscard]] bool is_zeus(const Target& target) const override;
+  [[nodiscard]] std::size_t body_limit(const Target& target) const override;
+  [[nodiscard]] std::size_t body_limit_most() const override;
   /// Does what has become due.
   void tick();
   /// Answers all waiting polls, for a server that stops.
@@ -85,7 +81,7 @@ class Service {
   /// What Zeus's routes need of a job.
   [[nodiscard]] const JobState* find_job(const std::string& name) const;
   [[nodiscard]] bool has_profile(const std::string& name) const;
-  [[nodiscard]] Moment now() const { return outside_.now(); }
+  [[nodiscard]] Moment now() const override { return outside_.now(); }
   [[nodiscard]] std::int64_t wall_ms() const { return outside_.wall_ms(); }
   Log& log() { return *outside_.log; }
 

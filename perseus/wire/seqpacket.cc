@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/wire/seqpacket.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -106,7 +108,27 @@ int try_connect(int socket, const sockaddr_un& address) {
   return 0;
 }
 
-/// Removes a socket at which nobody listens.
+/// The lock on a socket's name.
+core::Result<UniqueFd> lock_name(const std::string& path) {
+  const std::string file = path + ".lock";
+  // Closed to others, so that only those who may listen here can hold it.
+  UniqueFd fd(
+      ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR));
+  if (!fd) {
+    const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::kPermission
+                           : errno == ENOENT                 ? ErrorCode::kNotFound
+                                                             : ErrorCode::kIo;
+    return system_error(fmt::format("cannot open {}", file), code);
+  }
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return system_error(fmt::format("cannot lock {}", file));
+    return core::fail(ErrorCode::kBusy, "another process listens at this socket, or is about to", {path});
+  }
+  return fd;
+}
+
+/// Removes a socket at which nobody listens. The name is locked: nobody is between bind() and listen().
 core::Status remove_stale(const std::string& path, const sockaddr_un& address) {
   struct stat status{};
   if (::lstat(path.c_str(), &status) != 0) {
@@ -234,6 +256,23 @@ core::Result<Request> receive_request(int socket, std::size_t limit, Deadline de
   return request;
 }
 
+core::Result<Packet> exchange_packets(int socket, std::string_view bytes, std::size_t limit,
+                                      Deadline deadline) {
+  const core::Status sent = send_packet(socket, bytes, -1, deadline);
+  if (!sent && sent.error().code() != ErrorCode::kIo) return std::unexpected(sent.error());
+  auto packet = receive_packet(socket, limit, deadline);
+  if (!sent && (!packet || packet->end)) return std::unexpected(sent.error());
+  return packet;
+}
+
+void hear_no_more(int socket) {
+  static_cast<void>(::shutdown(socket, SHUT_RD));
+  // No room for descriptors: none is made here. After the shutdown the queue only gets shorter.
+  char byte = 0;
+  while (::recv(socket, &byte, sizeof byte, MSG_DONTWAIT | MSG_TRUNC) > 0) {
+  }
+}
+
 bool has_input(int socket) {
   pollfd entry{.fd = socket, .events = POLLIN, .revents = 0};
   return ::poll(&entry, 1, 0) > 0;
@@ -281,8 +320,18 @@ core::Result<UniqueFd> connect_seqpacket(const std::string& path, Deadline deadl
   }
 }
 
-core::Result<UniqueFd> listen_seqpacket(const std::string& path, mode_t mode) {
+SocketName::~SocketName() {
+  if (!lock_ || inode_.number == 0) return;  // moved from, or never bound
+  struct stat status{};
+  const bool ours = ::lstat(path_.c_str(), &status) == 0 && status.st_dev == inode_.device &&
+                    status.st_ino == inode_.number;
+  if (ours) static_cast<void>(::unlink(path_.c_str()));
+}
+
+core::Result<Listener> listen_seqpacket(const std::string& path, mode_t mode) {
   PERSEUS_ASSIGN_OR_RETURN(const sockaddr_un address, address_of(path));
+  PERSEUS_ASSIGN_OR_RETURN(UniqueFd lock, lock_name(path));
+  SocketName name(path, std::move(lock));
   PERSEUS_RETURN_IF_ERROR(remove_stale(path, address));
   PERSEUS_ASSIGN_OR_RETURN(UniqueFd fd, new_socket());
   // Before listen(): some kernels hand it on when a connection is accepted, newer ones (6.18 was seen to)
@@ -295,10 +344,13 @@ core::Result<UniqueFd> listen_seqpacket(const std::string& path, mode_t mode) {
                                                              : ErrorCode::kIo;
     return system_error(fmt::format("cannot make the socket {}", path), code);
   }
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) != 0) return system_error(fmt::format("cannot look at {}", path));
+  name.inode_ = {.device = status.st_dev, .number = status.st_ino};
   // Nobody can connect before listen(), so there is no moment at which the umask's permissions count.
   if (::chmod(path.c_str(), mode) != 0) return system_error(fmt::format("cannot set the mode of {}", path));
   if (::listen(fd.get(), kBacklog) != 0) return system_error(fmt::format("cannot listen at {}", path));
-  return fd;
+  return Listener{std::move(name), std::move(fd)};
 }
 
 core::Result<SocketPair> seqpacket_pair() {

@@ -1,0 +1,842 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The link against servers that do as they should, and against those that do not. Waits have no limit of
+// their own (ctest has): what is asserted is what happened, not when.
+#include "perseus/client/server_link.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "perseus/client/rank_plan_json.h"
+#include "perseus/client/test_http_server.h"
+#include "perseus/client/test_rank_plan.h"
+
+namespace perseus::client {
+namespace {
+
+using core::ErrorCode;
+using core::Kind;
+using core::Megahertz;
+using core::Seconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using namespace std::chrono_literals;
+using Action = TestHttpServer::Action;
+using Request = TestHttpServer::Request;
+
+/// Remembers what it hears.
+class Listener : public ControlListener {
+ public:
+  void on_plan(std::shared_ptr<const RankPlan> plan) override {
+    note([&] { plans_.push_back(std::move(plan)); });
+  }
+  void on_contact() override {
+    note([&] { ++contacts_; });
+  }
+  void on_refused(const core::Error& why) override {
+    note([&] { refusals_.push_back(why.message()); });
+  }
+
+  void wait_for_plans(std::size_t count) {
+    wait([&] { return plans_.size() >= count; });
+  }
+  void wait_for_refusals(std::size_t count) {
+    wait([&] { return refusals_.size() >= count; });
+  }
+  void wait_for_contacts(int count) {
+    wait([&] { return contacts_ >= count; });
+  }
+  std::vector<std::shared_ptr<const RankPlan>> plans() {
+    const std::lock_guard lock(mutex_);
+    return plans_;
+  }
+  std::vector<std::string> refusals() {
+    const std::lock_guard lock(mutex_);
+    return refusals_;
+  }
+  int contacts() {
+    const std::lock_guard lock(mutex_);
+    return contacts_;
+  }
+
+ private:
+  template <class Change>
+  void note(Change&& change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+  }
+  template <class Ready>
+  void wait(Ready&& ready) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, ready);
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<const RankPlan>> plans_;
+  std::vector<std::string> refusals_;
+  int contacts_ = 0;
+};
+
+constexpr std::string_view kApplied = R"({"applied":true,"revision":0,"rank_ttl_s":30})";
+
+ServerLinkOptions options() {
+  ServerLinkOptions out;
+  const schedule::Request request{.name = "1f1b", .pipeline = 2, .microbatches = 2};
+  out.job.name = "gpt";
+  out.job.schedule = *schedule::generate(request);
+  out.job.named = request;
+  out.job.data = 2;
+  out.job.blocking_power = {core::Watts(85)};
+  out.times.answer = 2s;
+  out.times.poll_grace = 1s;
+  out.times.first_retry = 1ms;
+  out.times.most_retry = 5ms;
+  out.times.most_wait_for_job = 5ms;
+  out.times.refused_retry = 5ms;
+  out.seed = 20261124;
+  return out;
+}
+
+RankPlan plan(std::uint64_t generation, std::optional<std::uint64_t> from_step) {
+  RankPlan out{.job = "gpt",
+               .incarnation = 1,
+               .schedule_sha256 = *schedule_fence(options().job),
+               .revision = 2 * generation + (from_step ? 1 : 0),
+               .generation = generation,
+               .reason = "fastest",
+               .from_step = from_step,
+               .ttl = Seconds(300),
+               .promised_time = Seconds(0.5)};
+  out.operations = {{{Kind::kForward, 0, 0},
+                     "",
+                     Megahertz(1410 - 15 * static_cast<std::uint32_t>(generation)),
+                     Seconds(0.03)}};
+  return out;
+}
+
+bool is_poll(const Request& request) {
+  return request.target.find("/plan?") != std::string::npos;
+}
+std::uint64_t have_of(const Request& request) {
+  return std::stoull(request.target.substr(request.target.find("have=") + 5));
+}
+std::uint64_t sequence_of(const Request& request) {
+  return std::stoull(request.body.substr(request.body.find("\"sequence\":") + 11));
+}
+
+/// A server with one plan for everybody, which a test may replace.
+class PlanServer {
+ public:
+  /// `before` may take a request out of its hands.
+  using Before = std::function<std::optional<Action>(const Request&)>;
+  explicit PlanServer(Before before = {}, std::uint16_t port = 0)
+      : before_(std::move(before)), server_([this](const Request& r) { return act(r); }, port) {}
+
+  void set_plan(const RankPlan& plan, bool brief = false) {
+    const std::lock_guard lock(mutex_);
+    revision_ = plan.revision;
+    text_ = rank_plan_text(plan, brief);
+  }
+  TestHttpServer& http() { return server_; }
+
+ private:
+  Action act(const Request& request) {
+    if (before_) {
+      if (auto action = before_(request)) return *std::move(action);
+    }
+    if (!is_poll(request)) return TestHttpServer::answer(200, applied());
+    const std::uint64_t have = have_of(request);
+    const bool ends = server_.wait_until([&] { return revision() != 0 && revision() != have; });
+    const std::lock_guard lock(mutex_);
+    return ends ? TestHttpServer::close() : TestHttpServer::answer(200, text_);
+  }
+  std::uint64_t revision() {
+    const std::lock_guard lock(mutex_);
+    return revision_;
+  }
+  std::string applied() {
+    return fmt::format(R"({{"applied":true,"revision":{},"rank_ttl_s":30}})", revision());
+  }
+
+  Before before_;
+  std::mutex mutex_;
+  std::uint64_t revision_ = 0;
+  std::string text_;
+  TestHttpServer server_;
+};
+
+class ServerLinkTest : public testing::Test {
+ protected:
+  /// A started link to `url`.
+  ServerLink& open(const std::string& url, ServerLinkOptions o = options()) {
+    o.server.url = url;
+    o.log = [this](bool, std::string_view line) {
+      const std::lock_guard lock(mutex_);
+      lines_.emplace_back(line);
+    };
+    auto made = make_server_link(std::move(o));
+    EXPECT_TRUE(made) << made.error().text();
+    link_ = *std::move(made);
+    link_->start(listener_);
+    return *link_;
+  }
+  std::vector<std::string> lines() {
+    const std::lock_guard lock(mutex_);
+    return lines_;
+  }
+  /// Waits until the link has counted something.
+  template <class Ready>
+  void wait_for_counters(Ready&& ready) {
+    while (!ready(link_->counters())) std::this_thread::yield();
+  }
+
+  Listener listener_;
+  std::mutex mutex_;
+  std::vector<std::string> lines_;
+  std::unique_ptr<ServerLink> link_;
+};
+
+// ---- The conversation as it should be
+
+TEST_F(ServerLinkTest, registers_says_hello_follows_plans_and_says_goodbye) {
+  PlanServer server;
+  ServerLink& link = open(server.http().url());
+  link.at_step(7);
+  server.set_plan(plan(1, std::nullopt));
+  listener_.wait_for_plans(1);
+  server.set_plan(plan(1, 9), true);  // the agreed step, without operations
+  listener_.wait_for_plans(2);
+  link.stop(10s);
+
+  const auto plans = listener_.plans();
+  EXPECT_EQ(*plans[0], plan(1, std::nullopt));
+  EXPECT_EQ(*plans[1], plan(1, 9));
+  const auto requests = server.http().requests();
+  EXPECT_EQ(requests[0].method + " " + requests[0].target, "PUT /api/v1/jobs/gpt");
+  EXPECT_EQ(requests[1].method + " " + requests[1].target, "POST /api/v1/jobs/gpt/ranks");
+  EXPECT_THAT(requests[1].body, HasSubstr(R"("rank":"0.0.0")"));
+  const auto polls = server.http().requests_to("/plan");
+  EXPECT_THAT(polls[0].target, HasSubstr("/api/v1/jobs/gpt/ranks/0.0.0/plan?incarnation=1&have=0&step="));
+  EXPECT_THAT(polls[0].target, testing::EndsWith("&wait_s=55"));
+  EXPECT_THAT(polls[1].target, HasSubstr("have=2&step=7"));
+  const auto leave = server.http().requests_to("/leave");
+  ASSERT_EQ(leave.size(), 1U);
+  EXPECT_EQ(leave[0].body,
+            fmt::format(R"({{"incarnation":1,"sequence":{},"step":7}})", sequence_of(requests[1]) + 1));
+  EXPECT_EQ(polls[0].connection, polls[1].connection);  // one connection each
+  EXPECT_EQ(leave[0].connection, requests[0].connection);
+  EXPECT_NE(leave[0].connection, polls[0].connection);
+  const auto counters = link.counters();
+  EXPECT_EQ(counters.failures + counters.refused_answers + counters.dropped_reports, 0U);
+  EXPECT_TRUE(lines().empty());
+}
+
+TEST_F(ServerLinkTest, other_ranks_say_hello_until_the_job_is_registered) {
+  std::atomic<int> hellos = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (r.target.ends_with("/ranks") && ++hellos < 4) return TestHttpServer::answer(404);
+    return std::nullopt;
+  });
+  ServerLinkOptions o = options();
+  o.place = {.dp = 1, .pp = 0, .tp = 0};
+  server.set_plan(plan(1, 0));
+  open(server.http().url(), o);
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  EXPECT_EQ(hellos, 4);
+  for (const Request& r : server.http().requests()) EXPECT_NE(r.method, "PUT");
+  EXPECT_THAT(lines(), ElementsAre("job gpt is not registered yet; waiting for rank 0.0.0"));
+  EXPECT_EQ(link_->counters().failures, 0U);
+}
+
+TEST_F(ServerLinkTest, renews_at_a_third_of_what_the_server_grants) {
+  PlanServer server([](const Request& r) -> std::optional<Action> {
+    if (is_poll(r)) return std::nullopt;
+    return TestHttpServer::answer(200, R"({"applied":true,"revision":0,"rank_ttl_s":0.3})");
+  });
+  ServerLink& link = open(server.http().url());
+  link.at_step(3);
+  server.http().wait_for("/renew", 3);
+  const auto renewals = server.http().requests_to("/renew");
+  EXPECT_LT(sequence_of(renewals[0]), sequence_of(renewals[1]));
+  EXPECT_THAT(renewals[2].body, testing::EndsWith(R"("step":3})"));
+  listener_.wait_for_contacts(3);  // hello and renewals
+}
+
+TEST_F(ServerLinkTest, the_gpu_may_become_known_later) {
+  PlanServer server;
+  ServerLink& link = open(server.http().url());
+  server.http().wait_for("/ranks", 1);
+  link.set_gpu({.uuid = "GPU-1", .clocks = {Megahertz(1410)}, .clock_control = true});
+  server.http().wait_for("/ranks", 2);
+  link.set_gpu({.uuid = "GPU-1", .clocks = {Megahertz(1410)}, .clock_control = true});  // no news
+  link.stop(10s);
+  const auto hellos = server.http().requests_to("/ranks");
+  ASSERT_EQ(hellos.size(), 2U);
+  EXPECT_THAT(hellos[0].body, testing::Not(HasSubstr("gpu_uuid")));
+  EXPECT_THAT(hellos[1].body, HasSubstr(R"("gpu_uuid":"GPU-1","clocks_mhz":[1410],"clock_control":true)"));
+}
+
+TEST_F(ServerLinkTest, proxy_variables_are_not_looked_at) {
+  for (const char* name : {"http_proxy", "HTTP_PROXY", "all_proxy"}) setenv(name, "http://127.0.0.1:1", 1);
+  PlanServer server;
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(1);
+  EXPECT_EQ(link_->counters().failures, 0U);
+  for (const char* name : {"http_proxy", "HTTP_PROXY", "all_proxy"}) unsetenv(name);
+}
+
+// ---- Reports
+
+StepReport report_of(std::uint64_t step) {
+  return {.generation = 1, .step = step, .iterations = 1, .iteration_time = Seconds(0.5)};
+}
+
+TEST_F(ServerLinkTest, reports_wait_for_the_server_and_of_too_many_the_oldest_are_dropped) {
+  std::atomic<bool> open_now = false;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!open_now && !is_poll(r)) return TestHttpServer::answer(503, "{}");
+    return std::nullopt;
+  });
+  ServerLink& link = open(server.http().url());
+  for (std::uint64_t step = 0; step < 300; ++step) link.report(report_of(step));
+  EXPECT_EQ(link.counters().dropped_reports, 44U);
+  open_now = true;
+  server.http().wait_for("/measurements", 256);
+  link.stop(10s);
+  const auto reports = server.http().requests_to("/measurements");
+  ASSERT_EQ(reports.size(), 256U);
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    EXPECT_THAT(reports[i].body, HasSubstr(fmt::format("\"step\":{},", i + 44)));
+    if (i != 0) {
+      EXPECT_LT(sequence_of(reports[i - 1]), sequence_of(reports[i]));
+    }
+  }
+}
+
+TEST_F(ServerLinkTest, a_report_whose_answer_was_lost_is_said_again_with_its_number) {
+  std::atomic<int> tries = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!r.target.ends_with("/measurements")) return std::nullopt;
+    ++tries;
+    if (tries == 1) return TestHttpServer::bytes("HTTP/1.1 200 OK\r\n");
+    if (tries == 2) return TestHttpServer::answer(503);
+    return std::nullopt;
+  });
+  ServerLink& link = open(server.http().url());
+  link.report(report_of(1));
+  link.report(report_of(2));
+  server.http().wait_for("/measurements", 4);
+  link.stop(10s);
+  const auto reports = server.http().requests_to("/measurements");
+  ASSERT_EQ(reports.size(), 4U);
+  EXPECT_EQ(reports[0].body, reports[1].body);
+  EXPECT_EQ(reports[0].body, reports[2].body);
+  EXPECT_EQ(sequence_of(reports[3]), sequence_of(reports[0]) + 1);
+  EXPECT_EQ(link.counters().failures, 2U);
+}
+
+TEST_F(ServerLinkTest, a_report_that_the_server_does_not_take_is_dropped) {
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (r.target.ends_with("/guard")) return TestHttpServer::answer(400, R"({"message":"no"})");
+    if (r.target.ends_with("/windows")) return TestHttpServer::answer(404, R"({"message":"nothing here"})");
+    return std::nullopt;
+  });
+  ServerLink& link = open(server.http().url());
+  link.report(GuardTripReport{1, Seconds(1), Seconds(2), 3});
+  link.report(WindowReport{.generation = 1, .iterations = 1, .iteration_time = Seconds(1)});
+  link.report(report_of(1));
+  server.http().wait_for("/measurements", 1);
+  link.stop(10s);
+  EXPECT_EQ(link.counters().dropped_reports, 2U);
+  // 404 may mean that the rank is not known: it says hello and tries once more.
+  EXPECT_EQ(server.http().requests_to("/windows").size(), 2U);
+  EXPECT_EQ(server.http().requests_to("/ranks").size(), 2U);
+  EXPECT_THAT(lines(), ElementsAre("the server does not take a report to guard (400: no)",
+                                   "the server does not take a report to windows (404: nothing here)"));
+}
+
+TEST_F(ServerLinkTest, what_waits_at_the_end_is_said_before_goodbye) {
+  PlanServer server;
+  ServerLink& link = open(server.http().url());
+  server.http().wait_for("/plan", 1);
+  for (std::uint64_t step = 0; step < 20; ++step) link.report(report_of(step));
+  link.stop(10s);
+  EXPECT_EQ(server.http().requests_to("/measurements").size(), 20U);
+  const auto requests = server.http().requests();
+  EXPECT_TRUE(requests.back().target.ends_with("/leave"));
+}
+
+// ---- A server that forgets, refuses or begins anew
+
+TEST_F(ServerLinkTest, a_forgotten_rank_says_hello_again_and_keeps_its_plan) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (is_poll(r) && ++polls == 2) return TestHttpServer::answer(404, "{}");
+    return std::nullopt;
+  });
+  server.set_plan(plan(3, 0));
+  open(server.http().url());
+  server.http().wait_for("/plan", 4);  // news, 404, asks for everything, waits
+  link_->stop(10s);
+  const auto hellos = server.http().requests_to("/ranks");
+  ASSERT_EQ(hellos.size(), 2U);
+  EXPECT_LT(sequence_of(hellos[0]), sequence_of(hellos[1]));
+  EXPECT_THAT(hellos[1].body, HasSubstr(R"("incarnation":1)"));
+  const auto asked = server.http().requests_to("/plan");
+  EXPECT_EQ(have_of(asked[1]), 7U);
+  EXPECT_EQ(have_of(asked[2]), 0U);
+  EXPECT_EQ(have_of(asked[3]), 7U);
+  EXPECT_EQ(listener_.plans().size(), 1U);  // the same plan is no news
+  EXPECT_TRUE(listener_.refusals().empty());
+}
+
+TEST_F(ServerLinkTest, an_older_revision_is_dropped_unless_the_server_began_anew) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!is_poll(r)) return std::nullopt;
+    switch (++polls) {
+      case 1:
+        return TestHttpServer::answer(200, rank_plan_text(plan(5, 0)));
+      case 2:
+        return TestHttpServer::answer(200, rank_plan_text(plan(4, 0)));  // late
+      case 3:
+        return TestHttpServer::answer(404);
+      default:
+        return std::nullopt;
+    }
+  });
+  server.set_plan(plan(1, 0));  // as after the loss of its store
+  open(server.http().url());
+  listener_.wait_for_plans(2);
+  link_->stop(0ms);
+  EXPECT_EQ(*listener_.plans()[0], plan(5, 0));
+  EXPECT_EQ(*listener_.plans()[1], plan(1, 0));
+  EXPECT_EQ(link_->counters().refused_answers, 1U);
+}
+
+TEST_F(ServerLinkTest, sequences_go_on_above_what_the_server_has_seen) {
+  constexpr std::uint64_t kSeen = std::uint64_t{1} << 45U;  // a clock ahead by a thousand years
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!r.target.ends_with("/ranks") || sequence_of(r) > kSeen) return std::nullopt;
+    return TestHttpServer::answer(200, R"({"applied":false,"revision":0,"rank_ttl_s":30})");
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  wait_for_counters([](const auto& c) { return c.refused_answers > 0; });
+  const auto hellos = server.http().requests_to("/ranks");
+  EXPECT_EQ(sequence_of(hellos[1]) - sequence_of(hellos[0]), (std::uint64_t{1} << 32U) + 1);
+}
+
+TEST_F(ServerLinkTest, a_refusal_is_told_once_and_asked_about_again) {
+  std::atomic<int> hellos = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (r.target.ends_with("/ranks") && ++hellos <= 3) {
+      return TestHttpServer::answer(409, R"({"error":{"code":"busy","message":"incarnation 1 is over"}})");
+    }
+    return std::nullopt;
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  EXPECT_EQ(hellos, 4);
+  EXPECT_THAT(listener_.refusals(), ElementsAre("409: incarnation 1 is over"));
+  EXPECT_THAT(lines(),
+              ElementsAre(fmt::format("the server at {} refuses this rank (409: incarnation 1 is over)",
+                                      server.http().url())));
+  EXPECT_EQ(link_->counters().failures, 0U);
+}
+
+TEST_F(ServerLinkTest, a_plan_that_waits_ends_with_the_incarnation) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (is_poll(r) && ++polls == 2) return TestHttpServer::answer(409, R"({"message":"over"})");
+    if (polls >= 2) return TestHttpServer::answer(409, R"({"message":"over"})");
+    return std::nullopt;
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_refusals(1);
+  server.http().wait_for("/ranks", 3);
+  EXPECT_THAT(listener_.refusals(), ElementsAre("409: over"));
+}
+
+std::string token_file(const std::string& token, mode_t mode = 0600) {
+  const std::string path = testing::TempDir() + "perseus-token-" + std::to_string(::getpid());
+  std::ofstream(path) << token << '\n';
+  ::chmod(path.c_str(), mode);
+  return path;
+}
+
+TEST_F(ServerLinkTest, a_token_that_was_replaced_is_read_again) {
+  const std::string old(32, 'a');
+  const std::string fresh(32, 'b');
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (r.authorization == "Bearer " + fresh) return std::nullopt;
+    return TestHttpServer::answer(401, R"({"message":"a bearer token is needed"})");
+  });
+  server.set_plan(plan(1, 0));
+  ServerLinkOptions o = options();
+  o.server.token_file = token_file(old);
+  open(server.http().url(), o);
+  listener_.wait_for_refusals(1);
+  EXPECT_EQ(server.http().requests()[0].authorization, "Bearer " + old);
+  token_file(fresh);
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  EXPECT_THAT(listener_.refusals(), ElementsAre("401: a bearer token is needed"));
+  for (const std::string& line : lines()) {
+    EXPECT_THAT(line, testing::Not(testing::AnyOf(HasSubstr(old), HasSubstr(fresh))));
+  }
+  ::unlink(o.server.token_file.c_str());
+}
+
+// ---- A server that does not do what it should
+
+/// What a poll is answered with, what must be counted, and a part of what the log says.
+struct Misbehaviour {
+  const char* name;
+  std::function<Action()> act;
+  bool nonsense;  ///< counted as an answer that makes no sense; else as a failure
+  const char* line;
+};
+
+void PrintTo(const Misbehaviour& m,
+             std::ostream* out) {  // NOLINT(readability-identifier-naming): googletest's
+  *out << m.name;
+}
+
+Misbehaviour body(const char* name, const std::function<void(RankPlan&)>& change, const char* line) {
+  RankPlan changed = plan(1, 0);
+  change(changed);
+  return {name, [text = rank_plan_text(changed)] { return TestHttpServer::answer(200, text); }, true, line};
+}
+
+std::vector<Misbehaviour> misbehaviours() {
+  using Server = TestHttpServer;
+  return {
+      {"no_http", [] { return Server::bytes("SSH-2.0-OpenSSH_9.2\r\n\r\n"); }, true, "not HTTP"},
+      {"binary", [] { return Server::bytes(std::string(3000, '\xa5')); }, true, "not HTTP"},
+      {"no_json", [] { return Server::answer(200, "<html>"); }, true, "where an object must stand"},
+      {"html", [] { return Action{Server::message(200, "<html>", "", "text/html")}; }, true,
+       "the answer is \"text/html\", not application/json"},
+      {"redirect", [] { return Server::answer(302, "", "Location: http://127.0.0.1:1/\r\n"); }, true,
+       "the server answers 302, which is not followed"},
+      {"other_success", [] { return Server::answer(206, "{}"); }, true, "206"},
+      {"ten_gigabytes",
+       [] {
+         return Server::bytes(
+             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n{");
+       },
+       true, "body limit exceeded"},
+      {"endless_chunks",
+       [] {
+         std::string chunks =
+             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+         for (int i = 0; i < 40; ++i) chunks += "80000\r\n" + std::string(0x80000, ' ') + "\r\n";
+         return Server::bytes(chunks);
+       },
+       true, "body limit exceeded"},
+      {"endless_head", [] { return Server::bytes("HTTP/1.1 200 OK\r\nX: " + std::string(70'000, 'x')); },
+       true, "header limit exceeded"},
+      {"closes", [] { return Server::close(); }, false, ""},
+      {"cut_off_head", [] { return Server::bytes("HTTP/1.1 200 OK\r\nContent-"); }, false, "partial message"},
+      {"cut_off_body",
+       [] {
+         return Server::bytes(
+             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{");
+       },
+       false, "partial message"},
+      {"unavailable", [] { return Server::answer(503, R"({"message":"disk full"})", "Retry-After: 0\r\n"); },
+       false, "503: disk full"},
+      {"too_many", [] { return Server::answer(429, ""); }, false, "429: nothing more"},
+      body(
+          "other_job", [](RankPlan& p) { p.job = "bert"; }, "a plan of job bert, not gpt"),
+      body(
+          "other_incarnation", [](RankPlan& p) { p.incarnation = 2; }, "a plan of incarnation 2, not 1"),
+      body(
+          "other_schedule", [](RankPlan& p) { p.schedule_sha256 = std::string(64, 'f'); },
+          "a plan for schedule ffffffff"),
+      body(
+          "wrong_revision", [](RankPlan& p) { p.revision = 9; }, "revision 9 does not fit generation 1"),
+      {"nothing_to_complete", [] { return Server::answer(200, rank_plan_text(plan(1, 0), true)); }, true,
+       "generation 1 came without operations, and this rank has none"},
+  };
+}
+
+class Misbehaving : public ServerLinkTest, public testing::WithParamInterface<Misbehaviour> {};
+
+TEST_P(Misbehaving, is_counted_refused_and_tried_again) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (is_poll(r) && ++polls <= 3) return GetParam().act();
+    return std::nullopt;
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  const auto counters = link_->counters();
+  EXPECT_EQ(*listener_.plans().at(0), plan(1, 0));
+  EXPECT_EQ(counters.refused_answers, GetParam().nonsense ? 3U : 0U);
+  EXPECT_EQ(counters.failures, GetParam().nonsense ? 0U : 3U);
+  ASSERT_EQ(lines().size(), 2U) << testing::PrintToString(lines());  // one when lost, one when back
+  EXPECT_THAT(lines()[0], testing::StartsWith(
+                              fmt::format("the server at {} gives no usable answer (", server.http().url())));
+  EXPECT_THAT(lines()[0], HasSubstr(GetParam().line));
+  EXPECT_THAT(lines()[1], HasSubstr(" answers again after "));
+  EXPECT_THAT(lines()[1], testing::EndsWith(" s and 3 failed attempts"));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Misbehaving, testing::ValuesIn(misbehaviours()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST_F(ServerLinkTest, silence_has_a_deadline) {
+  std::atomic<int> asked = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    // Each kind of message once: registration, hello and the poll are not answered.
+    if (++asked <= 3 && r.target.find("leave") == std::string::npos) return TestHttpServer::hang();
+    return std::nullopt;
+  });
+  server.set_plan(plan(1, 0));
+  ServerLinkOptions o = options();
+  o.times.answer = 50ms;
+  o.times.poll_wait = 0s;
+  o.times.poll_grace = 50ms;
+  open(server.http().url(), o);
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  EXPECT_EQ(link_->counters().failures, 3U);
+  EXPECT_THAT(lines().at(0), HasSubstr("waiting for the answer: too slow"));
+}
+
+TEST_F(ServerLinkTest, an_answer_that_drips_has_a_deadline) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!is_poll(r) || ++polls > 2) return std::nullopt;
+    const std::string text = TestHttpServer::message(200, rank_plan_text(plan(1, 0)));
+    // The head in drops, then the body in drops.
+    if (polls == 1) return TestHttpServer::drip(text);
+    return TestHttpServer::drip(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n" +
+        std::string(900, ' '));
+  });
+  server.set_plan(plan(1, 0));
+  ServerLinkOptions o = options();
+  o.times.answer = 300ms;
+  o.times.poll_wait = 0s;
+  o.times.poll_grace = 100ms;
+  open(server.http().url(), o);
+  listener_.wait_for_plans(1);
+  link_->stop(0ms);
+  EXPECT_EQ(link_->counters().failures, 2U);
+}
+
+TEST_F(ServerLinkTest, a_connection_that_was_closed_while_idle_is_no_failure) {
+  // The server closes after every answer but keeps saying that it will not.
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (is_poll(r)) return std::nullopt;
+    return Action{TestHttpServer::message(200, kApplied), Action::Then::kClose};
+  });
+  ServerLink& link = open(server.http().url());
+  for (std::uint64_t step = 0; step < 5; ++step) link.report(report_of(step));
+  server.http().wait_for("/measurements", 5);
+  link.stop(10s);
+  EXPECT_EQ(server.http().requests_to("/measurements").size(), 5U);
+  EXPECT_EQ(link.counters().failures, 0U);
+}
+
+TEST_F(ServerLinkTest, bytes_that_nobody_asked_for_are_not_the_next_answer) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!is_poll(r) || ++polls > 1) return std::nullopt;
+    const std::string first = TestHttpServer::message(200, rank_plan_text(plan(1, 0)));
+    return Action{first + TestHttpServer::message(200, rank_plan_text(plan(9, 0)))};
+  });
+  server.set_plan(plan(2, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(2);
+  link_->stop(0ms);
+  EXPECT_EQ(listener_.plans()[1]->generation, 2U);
+}
+
+TEST_F(ServerLinkTest, a_dead_poll_is_noticed_by_renewals) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    // The second poll goes into a hole, as behind a cut network; renewals tell of news.
+    if (is_poll(r)) return ++polls == 2 ? std::optional(TestHttpServer::hang()) : std::nullopt;
+    return TestHttpServer::answer(
+        200, fmt::format(R"({{"applied":true,"revision":{},"rank_ttl_s":0.3}})", polls >= 2 ? 5 : 3));
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(1);
+  server.set_plan(plan(2, 0));
+  const int before = listener_.contacts();
+  listener_.wait_for_plans(2);
+  EXPECT_EQ(listener_.plans()[1]->generation, 2U);
+  // The answers that told of another revision were no sign of life for the plan that is held.
+  EXPECT_LE(listener_.contacts() - before, 2);
+}
+
+TEST_F(ServerLinkTest, a_server_that_appears_later_is_found) {
+  std::uint16_t port = 0;
+  {
+    const PlanServer gone;
+    port = const_cast<PlanServer&>(gone).http().port();
+  }
+  open(fmt::format("http://127.0.0.1:{}", port));
+  wait_for_counters([](const auto& c) { return c.failures >= 3; });
+  PlanServer server({}, port);
+  server.set_plan(plan(1, 0));
+  listener_.wait_for_plans(1);
+  link_->stop(10s);
+  ASSERT_EQ(lines().size(), 2U);
+  EXPECT_THAT(lines()[0], HasSubstr("connecting: Connection refused"));
+}
+
+// ---- Ends
+
+TEST_F(ServerLinkTest, stop_does_not_wait_for_a_server_that_hangs) {
+  const TestHttpServer server([](const Request&) { return TestHttpServer::hang(); });
+  open(server.url());
+  server.wait_for("/gpt", 1);
+  link_->stop(10ms);
+  link_->stop(10ms);
+  EXPECT_EQ(listener_.contacts(), 0);
+}
+
+TEST_F(ServerLinkTest, stop_before_start_and_start_after_stop_do_nothing) {
+  ServerLinkOptions o = options();
+  o.server.url = "http://127.0.0.1:1";
+  auto link = make_server_link(o);
+  ASSERT_TRUE(link);
+  (*link)->report(report_of(1));
+  (*link)->stop(1s);
+  (*link)->start(listener_);
+  EXPECT_EQ((*link)->counters().failures, 0U);
+}
+
+TEST_F(ServerLinkTest, a_name_that_nobody_knows_is_a_failure_like_others) {
+  open("http://no-such-host.invalid:7787");
+  wait_for_counters([](const auto& c) { return c.failures >= 2; });
+  link_->stop(0ms);
+  EXPECT_THAT(lines().at(0), HasSubstr("no-such-host.invalid"));
+}
+
+TEST_F(ServerLinkTest, sockets_are_closed_on_exec_and_in_children_of_fork) {
+  PlanServer server;
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(1);
+  server.http().wait_for("/plan", 2);
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename());
+    if (fd <= 2 || !std::filesystem::is_socket(std::filesystem::status(entry.path()))) continue;
+    EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0) << fd;
+  }
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // Nothing here may wait for the thread, which only the parent has.
+    link_->at_step(1);
+    link_->report(report_of(1));
+    link_->set_gpu({.uuid = "GPU-2"});
+    link_->stop(1s);
+    link_.reset();
+    ::_exit(7);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 7);
+  // The parent's link goes on.
+  server.set_plan(plan(2, 0));
+  listener_.wait_for_plans(2);
+  EXPECT_EQ(link_->counters().failures, 0U);
+}
+
+TEST_F(ServerLinkTest, its_thread_takes_no_signals) {
+  PlanServer server;
+  open(server.http().url());
+  server.http().wait_for("/ranks", 1);
+  int found = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "status");
+    std::string name;
+    for (std::string line; std::getline(file, line);) {
+      if (line.starts_with("Name:")) name = line.substr(6);
+      // All but SIGKILL, SIGSTOP and the two that the C library keeps for itself.
+      if (line.starts_with("SigBlk:") && name == "perseus-link") {
+        ++found;
+        EXPECT_EQ(std::stoull(line.substr(8), nullptr, 16), 0xfffffffe7ffbfeffULL) << line;
+      }
+    }
+  }
+  EXPECT_EQ(found, 1);
+}
+
+// ---- Options
+
+std::string refusal(const std::function<void(ServerLinkOptions&)>& change) {
+  ServerLinkOptions o = options();
+  o.server.url = "http://127.0.0.1:7787";
+  change(o);
+  const auto link = make_server_link(std::move(o));
+  return link ? "accepted" : link.error().text();
+}
+
+TEST(ServerLinkOptions, what_makes_no_sense_is_refused) {
+  EXPECT_EQ(refusal([](ServerLinkOptions&) {}), "accepted");
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.server.url = "ftp://x"; }),
+            "\"ftp://x\" is no server: http://HOST:PORT or https://HOST:PORT");
+  EXPECT_THAT(refusal([](ServerLinkOptions& o) { o.job.name = "../gpt"; }),
+              testing::StartsWith("\"../gpt\" is no name of a job"));
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.job.incarnation = 0; }),
+            "server link: incarnation 0 is outside 1 to 9007199254740991");
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.place.pp = 2; }),
+            "server link: there is no rank 0.2.0 in a job of 2 pipelines x 2 ranks x 1 GPUs");
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.job.blocking_power.resize(3); }),
+            "server link: 3 blocking powers for 2 pipeline ranks");
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.job.fingerprint = "a\nb"; }),
+            "server link: the fingerprint \"a\\nb\" is not 1 to 128 printable characters");
+  EXPECT_EQ(refusal([](ServerLinkOptions& o) { o.server.token_file = "/nowhere/token"; }),
+            "/nowhere/token: No such file or directory");
+  const std::string open_file = token_file(std::string(32, 'a'), 0644);
+  EXPECT_EQ(refusal([&](ServerLinkOptions& o) { o.server.token_file = open_file; }),
+            open_file + ": has mode 0644; tokens need 0600 or less");
+  const std::string short_token = token_file("abc");
+  EXPECT_EQ(refusal([&](ServerLinkOptions& o) { o.server.token_file = short_token; }),
+            short_token + ": does not hold a token in its first line");
+  ::unlink(open_file.c_str());
+  EXPECT_THAT(refusal([](ServerLinkOptions& o) {
+                o.server.url = "https://localhost";
+                o.server.ca_file = "/nowhere/ca.pem";
+              }),
+              testing::StartsWith("/nowhere/ca.pem: no authorities could be read"));
+}
+
+TEST(ServerLinkOptions, the_environment_names_server_token_and_authorities) {
+  EXPECT_EQ(server_from_environment().url, "");
+  setenv("PERSEUS_SERVER", "https://head", 1);
+  setenv("PERSEUS_TOKEN_FILE", "/t", 1);
+  setenv("PERSEUS_CA_FILE", "/c", 1);
+  const ServerAddress address = server_from_environment();
+  EXPECT_EQ(address.url, "https://head");
+  EXPECT_EQ(address.token_file, "/t");
+  EXPECT_EQ(address.ca_file, "/c");
+  for (const char* name : {"PERSEUS_SERVER", "PERSEUS_TOKEN_FILE", "PERSEUS_CA_FILE"}) unsetenv(name);
+}
+
+}  // namespace
+}  // namespace perseus::client
