@@ -280,6 +280,11 @@ core::Result<DemoResult> run_demo(const DemoOptions& options, Progress& progress
   where.node.gpus.assign(std::size_t{options.shape.pipelines} * options.shape.stages, options.gpu);
   where.node.time_scale = options.time_scale;
   where.node.seed = options.seed;
+  where.environment = {
+      {"PERSEUS_PROFILE_CLOCKS", fmt::format("{}", options.sweep.clocks)},
+      {"PERSEUS_PROFILE_STEPS", fmt::format("{}", options.sweep.steps)},
+      {"PERSEUS_PROFILE_WINDOW_S", fmt::format("{}", options.sweep.window.value())},
+      {"PERSEUS_PROFILE_MAX_SLOWDOWN_PCT", fmt::format("{}", options.sweep.max_slowdown_pct)}};
   PERSEUS_ASSIGN_OR_RETURN(const std::unique_ptr<Site> site, Site::open(where, stop));
   progress.note(fmt::format("agent and server run; logs in {}", site->folder()));
 

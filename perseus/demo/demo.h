@@ -31,13 +31,22 @@ struct Phases {
   std::uint32_t recovered = 5;
 };
 
+/// How the job is profiled (docs/client.md). Assumed, as above: the server's own defaults are for jobs that
+/// last.
+struct SweepSetup {
+  std::uint32_t clocks = 16;     ///< at most so many a stage, coarse to fine
+  std::uint32_t steps = 2;       ///< measured ones in a window
+  core::Seconds window{1};       ///< measured real time of a window, at least
+  double max_slowdown_pct = 80;  ///< clocks below top / 1.8 are not visited: energy rises there again
+};
+
 struct DemoOptions {
   SiteOptions site;  ///< without its node, which follows from the rest
   simgpu::GpuSpec gpu;
   Shape shape;
   Phases phases;
-  double time_scale = 16;     ///< simulated seconds in a real one
-  std::uint32_t clocks = 16;  ///< that the sweep visits at most
+  double time_scale = 16;  ///< simulated seconds in a real one
+  SweepSetup sweep;
   std::uint64_t seed = 1;
   std::string report;  ///< HTML file to write; empty: in the kept folder, or nowhere
 };

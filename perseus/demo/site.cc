@@ -168,6 +168,7 @@ std::vector<std::pair<std::string, std::string>> Site::rank_environment(bool wit
                          {"PERSEUS_BACKEND", "agent"},
                          {"PERSEUS_AGENT_SOCKET", agent_socket()},
                          {"PERSEUS_PROFILE", "online"}});
+  all.insert(all.end(), options_.environment.begin(), options_.environment.end());
   return all;
 }
 

@@ -32,6 +32,7 @@ struct SiteOptions {
   std::string
       keep;  ///< folder for logs and files, made if absent; empty: a temporary one, removed at the end
   simgpu::NodeSpec node;
+  std::vector<std::pair<std::string, std::string>> environment;  ///< of ranks with Perseus, on top
 };
 
 /// Belongs to one thread. All processes end with it, whatever happens.

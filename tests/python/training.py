@@ -53,18 +53,21 @@ def profile_csv(clocks: range = range(TOP_MHZ, 700, -60)) -> str:
 class Tally:
     """What every row of the fault table reports."""
 
-    row: str
+    row: int
+    what: str
     tries: int = 0
     delayed: int = 0  # iterations beyond those of a run with the same fault and without Perseus
     left_low: int = 0
-    lost: int = 0
+    lost: int = 0  # acknowledged profiles that are gone
     notes: list[str] = field(default_factory=list)
 
     def report(self) -> None:
+        """Prints the line and asserts its zeros but that of delays, which a busy machine makes too."""
         print(
-            f"row {self.row}: tries {self.tries}, iterations delayed beyond the fault {self.delayed}, GPUs left low "
-            f"{self.left_low}, acknowledged data lost {self.lost}{''.join('; ' + n for n in self.notes)}"
+            f"row {self.row}, {self.what}: {self.tries} tries, GPUs left low {self.left_low}, acknowledged lost "
+            f"{self.lost}, iterations delayed beyond the fault {self.delayed}{''.join('; ' + n for n in self.notes)}"
         )
+        assert self.tries > 0
         assert self.left_low == 0
         assert self.lost == 0
 
