@@ -62,7 +62,7 @@ class Conductor {
   core::Result<std::uint64_t> run_steps(std::uint64_t count, std::string_view what);
   /// Runs until every rank runs a plan for which `wanted` holds, and answers the first whole step of it.
   core::Result<std::uint64_t> await_plan(core::Seconds patience, std::string_view what,
-                                         const std::function<bool(const JobView&)>& wanted);
+                                         const std::function<core::Result<bool>(const JobView&)>& wanted);
   /// `count` iterations from the step after `first` on, all under the plan that runs.
   core::Result<Measurement> measure(std::uint64_t count, std::string_view what);
   core::Status ask();
@@ -127,8 +127,9 @@ bool Conductor::all_run(std::uint64_t generation) const {
   return true;
 }
 
-core::Result<std::uint64_t> Conductor::await_plan(core::Seconds patience, std::string_view what,
-                                                  const std::function<bool(const JobView&)>& wanted) {
+core::Result<std::uint64_t> Conductor::await_plan(
+    core::Seconds patience, std::string_view what,
+    const std::function<core::Result<bool>(const JobView&)>& wanted) {
   const auto done = [&]() -> core::Result<bool> {
     PERSEUS_RETURN_IF_ERROR(ask());
     progress_.live(fmt::format("{}: iteration {}, {}", what, run_->steps(), job_.progress_text()));
@@ -136,7 +137,9 @@ core::Result<std::uint64_t> Conductor::await_plan(core::Seconds patience, std::s
       return core::fail(ErrorCode::kInternal,
                         fmt::format("the guard of rank {} went off while {}", *job_.guard, what));
     }
-    return job_.deployed && wanted(job_) && all_run(job_.deployed->generation);
+    if (!job_.deployed) return false;
+    PERSEUS_ASSIGN_OR_RETURN(const bool is_wanted, wanted(job_));
+    return is_wanted && all_run(job_.deployed->generation);
   };
   const auto trouble = [&] {
     return fmt::format("no plan runs while {}: the server says \"{}\"{}; its log ends with\n{}\nWaited", what,
@@ -171,11 +174,12 @@ core::Status Conductor::reference() {
 core::Status Conductor::profile() {
   const auto begin = steady_clock::now();
   PERSEUS_ASSIGN_OR_RETURN(run_, JobRun::start(site_, setup_, meter_, true));
-  PERSEUS_ASSIGN_OR_RETURN(result_.profiling_iterations,
-                           await_plan(kProfilingPatience, "profiling online", [](const JobView& job) {
-                             return job.deployed->reason != "profile" && !job.deployed->baseline &&
-                                    job.predicted_time && job.predicted_energy;
-                           }));
+  PERSEUS_ASSIGN_OR_RETURN(
+      result_.profiling_iterations,
+      await_plan(kProfilingPatience, "profiling online", [](const JobView& job) -> core::Result<bool> {
+        return job.deployed->reason != "profile" && !job.deployed->baseline && job.predicted_time &&
+               job.predicted_energy;
+      }));
   result_.profiling_time = since(begin);
   result_.predicted = scaled(*job_.predicted_time, *job_.predicted_energy);
   note(fmt::format(
@@ -200,11 +204,21 @@ core::Status Conductor::straggle() {
                    slow_gpu(), kSlowPipeline, kSlowStage, kThrottleMhz));
   const std::uint64_t before = job_.deployed->generation;
   const std::uint64_t first = run_->steps() + 1;  // the step that runs now is slow only in part
+  bool announced = false;
+  const auto noticed = [&](const JobView& job) -> core::Result<bool> {
+    const std::uint64_t slow = run_->steps() - first;
+    if (!announced && job.notices.empty() && slow >= options_.phases.patience) {
+      const auto seen = meter_.measured(first, run_->steps() - 1);
+      PERSEUS_RETURN_IF_ERROR(announce_straggler(site_.server(), setup_.name, kSlowPipeline,
+                                                 seen->mean.time / result_.measured.mean.time));
+      announced = true;
+    }
+    return job.deployed->generation > before;
+  };
   PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t switched,
-                           await_plan(kSwitchPatience, "the server looks for the straggler",
-                                      [&](const JobView& job) { return job.deployed->generation > before; }));
+                           await_plan(kSwitchPatience, "the server looks for the straggler", noticed));
   // The last step under the old plan.
-  std::uint64_t last = first;
+  std::uint64_t last = 0;
   for (const Boundary& boundary : meter_.boundaries()) {
     if (boundary.generation == before) last = std::max(last, boundary.step);
   }
@@ -214,9 +228,9 @@ core::Status Conductor::straggle() {
   result_.straggler_factor = result_.waiting.mean.time / result_.measured.mean.time;
   PERSEUS_ASSIGN_OR_RETURN(const Replan replan, last_replan(site_.log_of("server")));
   result_.replan_ms = replan.milliseconds;
+  result_.announced = announced;
   note(fmt::format("the server {} the straggler ({}) after {} iterations and re-planned in {:.0f} ms",
-                   replan.announced ? "was told of" : "found", replan.cause, last - first + 1,
-                   result_.replan_ms));
+                   announced ? "was told of" : "found", replan.cause, last - first + 1, result_.replan_ms));
   PERSEUS_ASSIGN_OR_RETURN(result_.replanned,
                            measure(options_.phases.straggling, "measuring with the straggler"));
   note(fmt::format("at equal T' = {:.3f} s: {:.0f} J before, {:.0f} J after the new plan",
@@ -230,9 +244,12 @@ core::Status Conductor::recover() {
   const std::uint64_t before = job_.deployed->generation;
   const std::uint64_t first = run_->steps();
   note("the straggler recovers");
+  if (result_.announced) PERSEUS_RETURN_IF_ERROR(withdraw_straggler(site_.server(), setup_.name));
   PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t switched,
                            await_plan(kSwitchPatience, "the server looks for the recovery",
-                                      [&](const JobView& job) { return job.deployed->generation > before; }));
+                                      [&](const JobView& job) -> core::Result<bool> {
+                                        return job.deployed->generation > before;
+                                      }));
   note(fmt::format("back at the first plan after {} iterations", switched - first));
   PERSEUS_ASSIGN_OR_RETURN(result_.recovered,
                            measure(options_.phases.recovered, "measuring after the recovery"));

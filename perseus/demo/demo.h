@@ -27,7 +27,8 @@ struct Phases {
   std::uint32_t warm_up = 2;  ///< of each phase; not measured
   std::uint32_t reference = 12;
   std::uint32_t planned = 14;
-  std::uint32_t straggling = 5;  ///< before help may come from an announcement, and after the new plan
+  std::uint32_t patience = 24;   ///< in which the server may find the straggler; then it is announced
+  std::uint32_t straggling = 5;  ///< under the new plan
   std::uint32_t recovered = 5;
 };
 

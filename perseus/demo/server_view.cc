@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "perseus/demo/server_view.h"
 
+#include <fmt/format.h>
+
 #include "perseus/format/json_reader.h"
 
 namespace perseus::demo {
@@ -11,7 +13,8 @@ using format::JsonReader;
 constexpr std::size_t kMaxBody = std::size_t{64} << 20U;    ///< as server::get()
 constexpr std::size_t kMaxMembers = 1024;                   ///< of an object; the server's have some twenty
 constexpr std::int64_t kMostWhole = 9'007'199'254'740'991;  ///< as the API describes whole numbers
-constexpr core::Seconds kDeadline{5};                       ///< of one question on this machine. Assumed
+constexpr std::string_view kNotice = "announced-by-the-demo";
+constexpr core::Seconds kDeadline{5};  ///< of one question on this machine. Assumed
 
 /// An object whose members are read by `member`, which answers false for what it does not know; or null.
 template <class Member>
@@ -117,6 +120,23 @@ core::Result<JobView> ask_job(const server::ServerUrl& server, const std::string
       const std::string body,
       server::get(server, "/api/v1/jobs/" + job, {.token = {}, .ca_file = {}, .deadline = kDeadline}));
   return parse_job(body);
+}
+
+core::Status announce_straggler(const server::ServerUrl& server, const std::string& job,
+                                std::uint32_t pipeline, double slowdown) {
+  const std::string notice = fmt::format(
+      R"({{"id":"{}","pipeline":{},"slowdown":{},"cause":"the demo announced that pipeline {} is slow"}})",
+      kNotice, pipeline, slowdown, pipeline);
+  PERSEUS_ASSIGN_OR_RETURN([[maybe_unused]] const std::string accepted,
+                           server::post(server, fmt::format("/api/v1/jobs/{}/stragglers", job), notice));
+  return {};
+}
+
+core::Status withdraw_straggler(const server::ServerUrl& server, const std::string& job) {
+  PERSEUS_ASSIGN_OR_RETURN(
+      [[maybe_unused]] const std::string nothing,
+      server::remove(server, fmt::format("/api/v1/jobs/{}/stragglers/{}", job, kNotice)));
+  return {};
 }
 
 }  // namespace perseus::demo

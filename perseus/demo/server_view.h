@@ -54,4 +54,9 @@ struct JobView {
 /// Errors as server::get(); kNotFound while nobody has registered the job.
 [[nodiscard]] core::Result<JobView> ask_job(const server::ServerUrl& server, const std::string& job);
 
+/// Tells the server, as an operator would, that a pipeline is slow; and takes that back.
+core::Status announce_straggler(const server::ServerUrl& server, const std::string& job,
+                                std::uint32_t pipeline, double slowdown);
+core::Status withdraw_straggler(const server::ServerUrl& server, const std::string& job);
+
 }  // namespace perseus::demo

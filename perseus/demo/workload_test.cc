@@ -3,15 +3,23 @@
 
 #include <gmock/gmock.h>
 
-#include "perseus/simgpu/test_gpu.h"
-
 namespace perseus::demo {
 namespace {
 
 using core::Seconds;
 
+/// As much of an A100 as a workload looks at.
+simgpu::GpuSpec gpu() {
+  simgpu::GpuSpec spec;
+  spec.clocks = {{core::Megahertz(210), core::Watts(44), core::Watts(50)},
+                 {core::Megahertz(1410), core::Watts(424), core::Watts(50)}};
+  spec.memory_power = core::Watts(64);
+  spec.power_limit = core::Watts(400);
+  return spec;
+}
+
 TEST(WorkloadTest, StagesOfTheDemoAreNotBalanced) {
-  const auto workload = make_workload({}, simgpu::test_gpu());
+  const auto workload = make_workload({}, gpu());
   ASSERT_TRUE(workload) << workload.error().text();
   ASSERT_EQ(workload->stages.size(), 4U);
   EXPECT_GT(workload->stages[1].backward / workload->stages[0].backward, 1.1);
@@ -25,7 +33,7 @@ TEST(WorkloadTest, StagesOfTheDemoAreNotBalanced) {
 }
 
 TEST(WorkloadTest, AModelThatTheZooDoesNotKnowIsRefused) {
-  const auto workload = make_workload({.model = "gpt-99"}, simgpu::test_gpu());
+  const auto workload = make_workload({.model = "gpt-99"}, gpu());
   ASSERT_FALSE(workload);
   EXPECT_EQ(workload.error().code(), core::ErrorCode::kInvalidInput);
 }
