@@ -56,6 +56,7 @@ struct EnergyFit {
   std::vector<double> covariance;  ///< of the powers, W^2, row by row
   std::vector<double> condition;   ///< per setting, of its own equations; infinite: one has no time
   std::uint64_t intervals = 0;
+  double inflation = 1;       ///< by which spread() has raised the standard errors
   core::Joules interval_std;  ///< what the equations of one interval leave unexplained
 
   [[nodiscard]] const Unknown* find(const EnergyColumn& column) const;
@@ -64,6 +65,13 @@ struct EnergyFit {
   /// Standard error of a sum of (unknown, seconds): of an energy.
   [[nodiscard]] core::Joules std_error(std::span<const std::pair<const Unknown*, core::Seconds>> sum) const;
 };
+
+/// Raises the standard errors of `joint` to what its GPUs, fitted one by one, disagree among themselves;
+/// never lowers them. Neighbouring intervals share an edge, so their errors are no strangers, and GPUs
+/// differ. With fewer than two fits to compare by kLoneInflation.
+void spread(EnergyFit& joint, std::span<const EnergyFit> gpus);
+/// What GPUs of a simulated stage disagree by beyond the least-squares error (sweep_test.cc: 2.6).
+inline constexpr double kLoneInflation = 2.6;
 
 /// Solves for the powers. kInvalidInput: fewer intervals than unknowns, sums that no intervals can have, or
 /// powers outside 0 to core::kMaxPower.

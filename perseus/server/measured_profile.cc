@@ -32,6 +32,8 @@ core::Watts BlockingPower::at(double mhz) const {
 
 namespace {
 
+constexpr std::size_t kComparedGpus = 8;
+
 /// GPUs whose mean is further than this many standard errors above that of all really are slower. Assumed.
 constexpr double kSlowerReplica = 3;
 
@@ -146,6 +148,27 @@ core::Result<BlockingPower> blocking_of(const RankData& data, const EnergyFit& f
                        Watts(kConfidence95 / std::sqrt(weights))};
 }
 
+/// The fit over all GPUs, trusted as far as the GPUs agree.
+core::Result<EnergyFit> fit_of(const RankData& data) {
+  std::vector<EnergySums> joint(data.settings.size());
+  std::map<Replica, std::vector<EnergySums>> single;
+  for (std::size_t s = 0; s < data.settings.size(); ++s) {
+    for (const auto& [replica, sums] : data.settings[s].sums) {
+      accumulate(joint[s], sums);
+      single.try_emplace(replica, data.settings.size()).first->second[s] = sums;
+    }
+  }
+  PERSEUS_ASSIGN_OR_RETURN(EnergyFit out, fit_powers(joint));
+  std::vector<EnergyFit> fits;
+  for (const auto& [replica, settings] : single) {
+    // A few GPUs tell enough of how much they disagree.
+    if (fits.size() == kComparedGpus) break;
+    if (auto fit = fit_powers(settings)) fits.push_back(*std::move(fit));
+  }
+  spread(out, fits);
+  return out;
+}
+
 struct RankResult {
   core::Profile profile;
   BlockingPower blocking;
@@ -154,9 +177,7 @@ struct RankResult {
 
 core::Result<RankResult> measure_rank(const core::Schedule& schedule, std::uint32_t rank,
                                       const RankData& data, std::set<std::string>& notes) {
-  std::vector<EnergySums> sums;
-  for (const SettingData& setting : data.settings) sums.push_back(setting.sums);
-  PERSEUS_ASSIGN_OR_RETURN(const EnergyFit fit, fit_powers(sums));
+  PERSEUS_ASSIGN_OR_RETURN(const EnergyFit fit, fit_of(data));
   RankResult out;
   PERSEUS_ASSIGN_OR_RETURN(out.blocking, blocking_of(data, fit));
   out.trust.intervals = fit.intervals;

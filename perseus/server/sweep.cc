@@ -398,14 +398,16 @@ void Sweep::take(std::uint32_t rank, Visit& visit,
       if (std::ranges::find(ranks_[rank].works, work) == ranks_[rank].works.end()) continue;
       state.times[{work, k.clock}][{id.dp, id.tp}].add(k);
     }
-    if (report.energy) accumulate(visit.sums, *report.energy);
+    if (report.energy) accumulate(visit.sums[{id.dp, id.tp}], *report.energy);
   }
   ++visit.windows;
   // The very first window was laid out before the length of an iteration was known.
   const bool too_short = visit.windows == 1 && visit.clock == top(ranks_[rank]) && measured < request_.window;
   if (too_short) return;
   visit.state = Visit::State::kMeasured;
-  const auto fit = fit_powers({&visit.sums, 1});
+  EnergySums sums;
+  for (const auto& [replica, own] : visit.sums) accumulate(sums, own);
+  const auto fit = fit_powers({&sums, 1});
   visit.condition = fit ? fit->condition.front() : std::numeric_limits<double>::infinity();
   visit.microbatch_j = 0;
   for (const WorkClock& c : clocks_of(rank, visit)) {

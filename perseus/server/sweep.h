@@ -72,11 +72,11 @@ struct TimePool {
 /// The GPU of a pipeline rank: (dp, tp).
 using Replica = std::pair<std::uint32_t, std::uint32_t>;
 
-/// What was measured at one setting of a pipeline rank's clocks: the sums of all its GPUs and windows.
+/// What was measured at one setting of a pipeline rank's clocks: per GPU the sums of all its windows.
 struct SettingData {
   std::vector<WorkClock> clocks;  ///< of its works
   bool uniform = true;            ///< all works at one clock
-  EnergySums sums;
+  std::map<Replica, EnergySums> sums;
 };
 
 /// What a sweep has measured of one pipeline rank.
@@ -95,7 +95,7 @@ struct Visit {
   State state = State::kPlanned;
   std::uint32_t tries = 0;    ///< windows that were run and not accepted
   std::uint32_t windows = 0;  ///< that were accepted
-  EnergySums sums;
+  std::map<Replica, EnergySums> sums;
   double microbatch_j = 0;  ///< energy of all its works once, as this visit alone tells
   double condition = 0;     ///< of this visit's equations
 };
