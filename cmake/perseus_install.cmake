@@ -21,6 +21,10 @@ if(TARGET perseus-demo-rank)
   # `perseus demo` starts it.
   install(TARGETS perseus-demo-rank RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
 endif()
+if(TARGET perseus_client_shared)
+  # Its header is the client room's.
+  install(TARGETS perseus_client_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 if(TARGET perseus-agent)
   # Not on anybody's PATH: the service manager and `perseus agent` start it.
   install(TARGETS perseus-agent RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)

@@ -166,6 +166,26 @@ TEST_F(HoldSinkTest, AnAnswerOfTheOtherEndIsShown) {
   EXPECT_EQ(state.news, "the driver of GPU GPU-a refuses clocks");
 }
 
+TEST_F(HoldSinkTest, ALeaseThatEndedForGoodIsAskedForAgainAllTheSame) {
+  const auto sink = open();
+  ASSERT_TRUE(sink->wait_for_first_try(Seconds(30)));
+  sink->post({.mhz = 900});
+  agent_.wait_for_post(1);
+  agent_.refuse_acquire = wire::Refusal{ErrorCode::kPermission, "the grant has expired"};
+  agent_.die();  // the link dials again, and its old lease is refused
+  std::string news;
+  while (news.find("the grant has expired") == std::string::npos) {
+    news = sink->state().news;
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(sink->state().controls);
+  agent_.wait_until([&] {
+    agent_.refuse_acquire.reset();  // a new grant
+    return true;
+  });
+  EXPECT_EQ(agent_.wait_for_post(1).mhz, 900);
+}
+
 TEST_F(HoldSinkTest, OfPostsAtTheSameTimeTheLatestCounts) {
   const auto sink = open();
   ASSERT_TRUE(sink->wait_for_first_try(Seconds(30)));

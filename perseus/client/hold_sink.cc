@@ -24,7 +24,7 @@ wire::Deadline within(core::Seconds patience) {
 
 HoldSink::HoldSink(EndpointMaker endpoint, HoldSinkOptions options)
     : endpoint_(std::move(endpoint)), options_(std::move(options)) {
-  opener_ = std::thread([this] { open_until_held(); });
+  opener_ = std::thread([this] { keep_held(); });
 }
 
 HoldSink::~HoldSink() {
@@ -82,7 +82,7 @@ core::Status HoldSink::try_open() {
   return {};
 }
 
-void HoldSink::open_until_held() {
+void HoldSink::keep_held() {
   lease::Backoff backoff({.first = options_.first_retry, .most = options_.most_retry},
                          static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(this)));
   for (;;) {
@@ -92,7 +92,13 @@ void HoldSink::open_until_held() {
     changed_.notify_all();
     if (opened) {
       tell(fmt::format("clocks of GPU {} by {}", hold_.load()->gpu(), link_->peer()), false);
-      return;
+      last_trouble_.clear();
+      backoff.reset();
+      changed_.wait(lock, [this] { return stopping_ || ended_; });
+      if (stopping_) return;
+      ended_ = false;  // of that hold; the link keeps it, so whoever is using it just now may go on
+      hold_.store(nullptr);
+      continue;
     }
     if (opened.error().text() != last_trouble_) {
       last_trouble_ = opened.error().text();
@@ -142,6 +148,10 @@ SinkState HoldSink::state() {
     out.connected = link_->connected() && state != HoldState::kLost && state != HoldState::kEnded;
     out.controls = out.connected && state != HoldState::kYielded && state != HoldState::kNoEffect;
     out.refused_clock = state == HoldState::kRefused;
+    if (state == HoldState::kEnded && !ended_) {  // refused when it was asked for again: not for ever
+      ended_ = true;
+      changed_.notify_all();
+    }
   }
   out.news = std::exchange(news_, {});
   out.news_is_warning = news_is_warning_;

@@ -33,8 +33,9 @@ struct HoldSinkOptions {
 
 using EndpointMaker = std::function<std::unique_ptr<Endpoint>()>;
 
-/// Thread rules of ClockSink. A refusal that no patience mends (no permission, GPU unknown) is tried again as
-/// well, at the longest wait: an administrator may grant it meanwhile.
+/// Thread rules of ClockSink. Refusals that no patience mends (no permission, GPU unknown) are tried again as
+/// well: an administrator may grant it meanwhile. Not so where another writer sets that GPU's clock, or it
+/// does not obey.
 class HoldSink final : public ClockSink {
  public:
   /// `endpoint` makes a fresh one for each attempt; called on the sink's own thread.
@@ -54,7 +55,7 @@ class HoldSink final : public ClockSink {
   bool wait_for_first_try(core::Seconds patience);
 
  private:
-  void open_until_held();
+  void keep_held();
   [[nodiscard]] core::Status try_open();
   void deliver(ClockHold& hold) const;
   void tell(std::string news, bool warning);
@@ -69,6 +70,7 @@ class HoldSink final : public ClockSink {
   std::condition_variable changed_;
   bool stopping_ = false;
   bool tried_ = false;
+  bool ended_ = false;  ///< the lease is over, and another one is to be asked for
   std::unique_ptr<ClockLink> link_;
   std::string news_;
   bool news_is_warning_ = false;

@@ -20,13 +20,24 @@ constexpr double kMadToDeviation = 1.4826;
 
 }  // namespace
 
+KindSamples::Group* KindSamples::group_of(const KindKey& key) {
+  const auto known = groups_.find(key);
+  if (known != groups_.end()) return &known->second;
+  return groups_.size() < kMostKeys ? &groups_[key] : nullptr;
+}
+
 void KindSamples::add(const KindKey& key, core::Seconds time, core::Seconds expected) {
-  Group& group = groups_[key];
-  if (group.samples.size() >= kMost) {
-    ++group.rejected;
+  Group* const group = group_of(key);
+  if (group == nullptr) return;
+  if (group->samples.size() >= kMost) {
+    ++group->rejected;
   } else {
-    group.samples.push_back({time.value(), expected.value()});
+    group->samples.push_back({time.value(), expected.value()});
   }
+}
+
+void KindSamples::reject(const KindKey& key) {
+  if (Group* const group = group_of(key)) ++group->rejected;
 }
 
 KindTimes KindSamples::summarise(const KindKey& key, Group group) {

@@ -39,9 +39,12 @@ class KindSamples {
   /// Kept per key; further ones are counted as rejected. More than any report needs for a mean.
   static constexpr std::size_t kMost = 65'536;
 
+  /// Keys in one collection, as many as the server takes in a report; others are not kept.
+  static constexpr std::size_t kMostKeys = 1024;
+
   void add(const KindKey& key, core::Seconds time, core::Seconds expected);
   /// One that was measured while power or heat held the clock down.
-  void reject(const KindKey& key) { ++groups_[key].rejected; }
+  void reject(const KindKey& key);
   [[nodiscard]] bool empty() const { return groups_.empty(); }
   /// By key; those without a believable sample are left out. Empties the collection.
   [[nodiscard]] std::vector<KindTimes> take();
@@ -55,6 +58,7 @@ class KindSamples {
     std::vector<Sample> samples;
     std::uint32_t rejected = 0;
   };
+  Group* group_of(const KindKey& key);
   static KindTimes summarise(const KindKey& key, Group group);
 
   std::map<KindKey, Group> groups_;

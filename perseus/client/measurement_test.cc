@@ -64,6 +64,15 @@ TEST(KindSamplesTest, KeysAreKeptApart) {
   EXPECT_EQ(samples.take().size(), 4U);
 }
 
+TEST(KindSamplesTest, NoMoreThanAServerTakes) {
+  KindSamples samples;
+  for (std::uint32_t stage = 0; stage < KindSamples::kMostKeys + 5; ++stage) {
+    samples.add({Kind::kForward, stage, 900}, Seconds(0.01), Seconds(0));
+    samples.reject({Kind::kForward, stage, 900});
+  }
+  EXPECT_EQ(samples.take().size(), KindSamples::kMostKeys);
+}
+
 TEST(ThrottleLogTest, ASampleSpeaksForTheTimeBeforeIt) {
   ThrottleLog log;
   log.add({100, false});

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <utility>
 
 #include "perseus/client/agent_link.h"
@@ -13,6 +14,9 @@
 
 namespace perseus::client {
 namespace {
+
+/// An agent that lives answers in milliseconds; closing waits for an attempt in progress.
+constexpr std::chrono::milliseconds kAgentLimit{1'000};
 
 /// What the agent's audit calls this rank.
 std::string rank_name(const ClientConfig& config) {
@@ -56,6 +60,7 @@ core::Result<std::unique_ptr<ClockSink>> make_sink(const ClientConfig& config) {
   // Without a server there is never a clock to ask for, and so no lease to take.
   if (config.server.url.empty()) return std::make_unique<NullSink>();
   HoldSinkOptions options{.gpu = config.gpu, .job = config.job.name, .link = {.client = rank_name(config)}};
+  if (config.backend == ClockBackend::kAgent) options.patience = options.link.reply_limit = kAgentLimit;
   auto sink = std::make_unique<HoldSink>(endpoint_of(config), std::move(options));
   sink->wait_for_first_try(kAgentPatience);
   return sink;

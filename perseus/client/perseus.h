@@ -155,7 +155,8 @@ typedef struct perseus_state {
 /** 0, or an error number. */
 PERSEUS_EXPORT int perseus_get_state(perseus_client* client, perseus_state* state);
 
-/** Baseline clocks, goodbye to server and agent (2 s at most), frees the client. */
+/** Baseline clocks, goodbye to server and agent, frees the client. Takes 2 s at most; 5 s while a guardian of
+ * direct mode is starting. */
 PERSEUS_EXPORT void perseus_close(perseus_client* client);
 
 /** PERSEUS_ABI_VERSION of the library that was loaded. */

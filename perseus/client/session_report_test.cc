@@ -169,6 +169,18 @@ TEST(StepReportTest, ComesAfterEnoughIterationsAndTime) {
   EXPECT_EQ(reports[0].unknown, 0U);
 }
 
+TEST(StepReportTest, AFixedTimeAtTheBaselineIsNoClocksTime) {
+  SessionRig rig({.recorder = {.report_iterations = 1, .report_time = Seconds(0)}});
+  RankPlan plan = small_plan();
+  plan.operations[0].clock.reset();
+  rig.give(plan);
+  rig.step();
+  rig.session->work();
+  const auto reports = rig.link->all<StepReport>();
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_EQ(reports[0].kinds.size(), 3U);
+}
+
 TEST(StepReportTest, CountsWhatDidNotFitAndLeavesTheStepOut) {
   SessionRig rig({.recorder = {.report_iterations = 2, .report_time = Seconds(0)}});
   rig.give(small_plan());
