@@ -130,9 +130,13 @@ class DemoCommand final : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command =
         app.add_subcommand("demo", "The whole system on this machine with simulated GPUs, in two minutes");
-    command->add_option("--keep", options_.site.keep, "Keep logs, profile and report in this folder")
+    command
+        ->add_option("--keep", options_.site.keep,
+                     "Keep logs, profile and report in this folder, which must be empty or new")
         ->type_name("DIR");
-    command->add_option("--report", options_.report, "Write the report over the measured profile there")
+    command
+        ->add_option("--report", options_.report,
+                     "The report over the measured profile (default: perseus-demo.html, or DIR/report.html)")
         ->type_name("FILE");
     command->add_option("--seed", options_.seed, "Seed of the simulated GPUs (default 1)")->type_name("N");
     command->add_option("--time-scale", options_.time_scale, "Simulated seconds in a real one (default 16)")

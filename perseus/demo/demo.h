@@ -29,7 +29,7 @@ struct Phases {
   std::uint32_t planned = 14;
   std::uint32_t patience = 24;   ///< in which the server may find the straggler; then it is announced
   std::uint32_t straggling = 5;  ///< under the new plan
-  std::uint32_t recovered = 5;
+  std::uint32_t recovered = 3;
 };
 
 /// How the job is profiled (docs/client.md). Assumed, as above: the server's own defaults are for jobs that
@@ -49,7 +49,8 @@ struct DemoOptions {
   double time_scale = 16;  ///< simulated seconds in a real one
   SweepSetup sweep;
   std::uint64_t seed = 1;
-  std::string report;  ///< HTML file to write; empty: in the kept folder, or nowhere
+  std::string
+      report;  ///< HTML file to write; empty: report.html in the kept folder, else perseus-demo.html here
 };
 
 /// Tells a person how it goes. Called on the demo's thread.

@@ -73,7 +73,8 @@ TEST(ServerViewTest, AJobIsReadAsTheServerTellsIt) {
   const auto job = parse_job(
       R"({"job":"demo","state":"planned","planner_error":null,"predicted":{"time_s":0.7,"energy_j":24000.5},)"
       R"("deployment":{"generation":7,"incarnation":1,"reason":"straggler","baseline":false,"from_step":31,"plans":[]},)"
-      R"("guard":{"rank":"1.2.0","iterations":10},"notices":[{"id":"auto","cause":"heat","pipeline":1,"slowdown":1.2}]})");
+      R"("guard":{"rank":"1.2.0","iterations":10},"profiling":{"running":true,"windows_done":3,"windows_planned":16},)"
+      R"("profile_facts":{"blocking_power":[{"power_w":800,"clock_mhz":1410},{"power_w":820}],"notes":[]},"notices":[{"id":"auto","cause":"heat","pipeline":1,"slowdown":1.2}]})");
   ASSERT_TRUE(job) << job.error().text();
   EXPECT_EQ(job->state, "planned");
   EXPECT_FALSE(job->planner_error);
@@ -86,6 +87,8 @@ TEST(ServerViewTest, AJobIsReadAsTheServerTellsIt) {
   EXPECT_EQ(job->guard, "1.2.0");
   ASSERT_EQ(job->notices.size(), 1U);
   EXPECT_EQ(job->notices[0].pipeline, 1U);
+  EXPECT_EQ(job->blocking_power, core::Watts(810));
+  EXPECT_EQ(job->progress_text(), "planned, window 3 of 16");
 }
 
 TEST(ServerViewTest, WhatIsNotThereYetIsAbsent) {

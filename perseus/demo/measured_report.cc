@@ -55,8 +55,6 @@ core::Profile to_simulated_time(core::Profile profile, double time_scale) {
 
 core::Status write_measured_report(Site& site, const DemoOptions& options, const std::string& job,
                                    DemoResult& result) {
-  const bool kept = !options.site.keep.empty();
-  if (options.report.empty() && !kept) return {};
   PERSEUS_ASSIGN_OR_RETURN(const JobView view, ask_job(site.server(), job));
   if (!view.blocking_power)
     return core::fail(ErrorCode::kInternal, "the server does not tell which blocking power it measured");
@@ -68,7 +66,8 @@ core::Status write_measured_report(Site& site, const DemoOptions& options, const
   PERSEUS_RETURN_IF_ERROR(format::write_file_atomically(
       profile,
       format::write_profile_csv(to_simulated_time(std::move(measured.profile), options.time_scale))));
-  const std::string output = options.report.empty() ? site.folder() + "/report.html" : options.report;
+  const std::string beside = options.site.keep.empty() ? "perseus-demo.html" : site.folder() + "/report.html";
+  const std::string output = options.report.empty() ? beside : options.report;
   PERSEUS_RETURN_IF_ERROR(
       run_report(site, options, profile, output, *view.blocking_power / options.time_scale));
   std::error_code error;

@@ -86,6 +86,35 @@ core::Status read_guard(JsonReader& json, JobView& job) {
   });
 }
 
+core::Status read_profiling(JsonReader& json, JobView& job) {
+  return members(json, [&](const std::string& name) -> core::Result<bool> {
+    const auto whole = [&] { return json.integer(0, kMostWhole); };
+    if (name == "windows_done") return into(json, job.windows_done, whole);
+    if (name == "windows_planned") return into(json, job.windows_planned, whole);
+    return false;
+  });
+}
+
+core::Status read_facts(JsonReader& json, JobView& job) {
+  core::Watts sum;
+  std::size_t ranks = 0;
+  PERSEUS_RETURN_IF_ERROR(members(json, [&](const std::string& name) -> core::Result<bool> {
+    if (name != "blocking_power") return false;
+    PERSEUS_RETURN_IF_ERROR(json.array(kMaxMembers, [&](std::size_t) {
+      return members(json, [&](const std::string& part) -> core::Result<bool> {
+        if (part != "power_w") return false;
+        PERSEUS_ASSIGN_OR_RETURN(const double watts, json.number());
+        sum += core::Watts(watts);
+        ++ranks;
+        return true;
+      });
+    }));
+    return true;
+  }));
+  if (ranks > 0) job.blocking_power = sum / static_cast<double>(ranks);
+  return {};
+}
+
 /// Turns "read" into "known".
 core::Result<bool> known(const core::Status& status) {
   if (!status) return std::unexpected(status.error());
@@ -105,6 +134,8 @@ core::Result<JobView> parse_job(std::string_view body) {
     if (name == "deployment") return known(read_deployment(json, job));
     if (name == "notices") return known(read_notices(json, job));
     if (name == "guard") return known(read_guard(json, job));
+    if (name == "profiling") return known(read_profiling(json, job));
+    if (name == "profile_facts") return known(read_facts(json, job));
     return false;
   }));
   PERSEUS_RETURN_IF_ERROR(json.end());
@@ -112,7 +143,9 @@ core::Result<JobView> parse_job(std::string_view body) {
 }
 
 std::string JobView::progress_text() const {
-  return state.empty() ? "not yet registered" : state;
+  if (state.empty()) return "not yet registered";
+  if (!windows_done || !windows_planned || *windows_planned == 0) return state;
+  return fmt::format("{}, window {} of {}", state, *windows_done, *windows_planned);
 }
 
 core::Result<JobView> ask_job(const server::ServerUrl& server, const std::string& job) {

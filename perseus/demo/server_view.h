@@ -41,8 +41,9 @@ struct JobView {
   std::optional<core::Joules> predicted_energy;  ///< all pipelines
   std::optional<DeployedView> deployed;
   std::vector<NoticeView> notices;
-  std::optional<std::string> guard;           ///< the rank whose guard went off
-  std::optional<core::Watts> blocking_power;  ///< given or measured, per GPU
+  std::optional<std::string> guard;                            ///< the rank whose guard went off
+  std::optional<core::Watts> blocking_power;                   ///< as measured; mean over pipeline ranks
+  std::optional<std::uint64_t> windows_done, windows_planned;  ///< of a sweep
 
   /// What the job is at, for a line of progress.
   [[nodiscard]] std::string progress_text() const;

@@ -26,6 +26,8 @@ using std::chrono::steady_clock;
 constexpr milliseconds kStart{20'000};  ///< for agent and server to answer
 constexpr milliseconds kStop{12'000};   ///< and to end: the agent gives a driver 10 s
 constexpr milliseconds kLookAgain{20};
+/// Of the folder's path: a socket's path has at most 107 bytes, and the longest name of ours about 15.
+constexpr std::size_t kLongestFolder = 90;
 /// So that a straggler of seconds is answered and a recovery too: the server's own default, 60 s, is for
 /// clusters.
 constexpr int kMinHoldS = 2;
@@ -44,15 +46,27 @@ std::optional<std::string> listening_address(const std::string& log) {
   return text->substr(begin + kKey.size(), end - begin - kKey.size());
 }
 
-core::Result<std::string> make_folder(const std::string& keep) {
+/// A folder that was empty or not there, so that nobody's files are mixed with ours.
+core::Result<std::string> make_kept_folder(const std::string& keep) {
   std::error_code error;
-  if (!keep.empty()) {
-    const auto folder = std::filesystem::absolute(keep, error);
-    std::filesystem::create_directories(folder, error);
-    if (error) return core::fail(ErrorCode::kIo, error.message(), {keep});
-    return folder.lexically_normal().string();
+  const std::string folder = std::filesystem::absolute(keep, error).lexically_normal().string();
+  if (folder.size() > kLongestFolder) {
+    return core::fail(ErrorCode::kLimit,
+                      fmt::format("sockets are made in it: its path may have {} bytes, and has {}",
+                                  kLongestFolder, folder.size()),
+                      {folder});
   }
-  // Short, since sockets lie in it (108 bytes at most), and not $TMPDIR, which may be long.
+  std::filesystem::create_directories(folder, error);
+  if (error) return core::fail(ErrorCode::kIo, error.message(), {folder});
+  const bool empty = std::filesystem::is_empty(folder, error);
+  if (error) return core::fail(ErrorCode::kIo, error.message(), {folder});
+  if (!empty) return core::fail(ErrorCode::kInvalidInput, "the folder is not empty", {folder});
+  return folder;
+}
+
+core::Result<std::string> make_folder(const std::string& keep) {
+  if (!keep.empty()) return make_kept_folder(keep);
+  // Not $TMPDIR, whose path may be too long for a socket's.
   std::string folder = "/tmp/perseus-demo-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) {
     return core::fail(ErrorCode::kIo,
@@ -67,10 +81,6 @@ core::Result<std::string> make_folder(const std::string& keep) {
 core::Result<std::unique_ptr<Site>> Site::open(const SiteOptions& options, const std::atomic<bool>& stop) {
   PERSEUS_ASSIGN_OR_RETURN(std::string folder, make_folder(options.keep));
   std::unique_ptr<Site> site(new Site(options, std::move(folder), options.keep.empty()));
-  // A folder that is kept may hold a machine that was killed.
-  static_cast<void>(simgpu::Node::destroy(site->folder_ + "/gpus"));
-  std::error_code ignored;
-  std::filesystem::remove_all(site->folder_ + "/server", ignored);
   PERSEUS_ASSIGN_OR_RETURN(simgpu::Node node, simgpu::Node::create(site->folder_ + "/gpus", options.node));
   site->node_.emplace(std::move(node));
   PERSEUS_RETURN_IF_ERROR(site->start_agent());
@@ -112,8 +122,6 @@ core::Status Site::start_server() {
                                    "127.0.0.1:0", "--min-hold", std::to_string(kMinHoldS)},
                      .environment = {},
                      .log = log_of("server")};
-  std::error_code ignored;
-  std::filesystem::remove(child.log, ignored);  // an old one would tell an old address
   PERSEUS_ASSIGN_OR_RETURN(server_, Child::start(std::move(child)));
   return {};
 }

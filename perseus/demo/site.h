@@ -29,8 +29,7 @@ struct SiteOptions {
   std::string agent;    ///< `perseus-agent`
   std::string rank;     ///< `perseus-demo-rank`
   std::string library;  ///< the simulated driver's
-  std::string
-      keep;  ///< folder for logs and files, made if absent; empty: a temporary one, removed at the end
+  std::string keep;  ///< folder for logs and files, absent or empty; "": a temporary one, removed at the end
   simgpu::NodeSpec node;
   std::vector<std::pair<std::string, std::string>> environment;  ///< of ranks with Perseus, on top
 };
@@ -38,8 +37,8 @@ struct SiteOptions {
 /// Belongs to one thread. All processes end with it, whatever happens.
 class Site {
  public:
-  /// Starts agent and server and waits until both answer. Errors: kIo, kTimeout with the end of a log,
-  /// kBusy if `stop` is set meanwhile.
+  /// Starts agent and server and waits until both answer. kInvalidInput, kLimit: of the folder; kIo, kTimeout
+  /// with the end of a log; kBusy if `stop` is set meanwhile.
   [[nodiscard]] static core::Result<std::unique_ptr<Site>> open(const SiteOptions& options,
                                                                 const std::atomic<bool>& stop);
   Site(const Site&) = delete;
