@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <array>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -111,9 +112,9 @@ TEST(MeshTest, ARankWhoseOthersDoNotComeSaysSo) {
 }
 
 TEST(ChannelTest, AnotherProgramsBytesAreRefused) {
-  int ends[2];
-  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  Channel channel(format::UniqueFd(ends[0]), "rank 0.3");
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  Channel channel(format::UniqueFd{ends[0]}, "rank 0.3");
   const format::UniqueFd other(ends[1]);
   const std::string bytes(40, 'x');
   ASSERT_EQ(::send(other.get(), bytes.data(), bytes.size(), 0), 40);

@@ -95,23 +95,30 @@ core::Status read_profiling(JsonReader& json, JobView& job) {
   });
 }
 
+/// The watts of each pipeline rank.
+core::Status read_powers(JsonReader& json, std::vector<core::Watts>& powers) {
+  return json.array(kMaxMembers, [&](std::size_t) {
+    return members(json, [&](const std::string& name) -> core::Result<bool> {
+      if (name != "power_w") return false;
+      PERSEUS_ASSIGN_OR_RETURN(const double watts, json.number());
+      powers.emplace_back(watts);
+      return true;
+    });
+  });
+}
+
 core::Status read_facts(JsonReader& json, JobView& job) {
-  core::Watts sum;
-  std::size_t ranks = 0;
-  PERSEUS_RETURN_IF_ERROR(members(json, [&](const std::string& name) -> core::Result<bool> {
+  std::vector<core::Watts> powers;
+  const auto member = [&](const std::string& name) -> core::Result<bool> {
     if (name != "blocking_power") return false;
-    PERSEUS_RETURN_IF_ERROR(json.array(kMaxMembers, [&](std::size_t) {
-      return members(json, [&](const std::string& part) -> core::Result<bool> {
-        if (part != "power_w") return false;
-        PERSEUS_ASSIGN_OR_RETURN(const double watts, json.number());
-        sum += core::Watts(watts);
-        ++ranks;
-        return true;
-      });
-    }));
+    PERSEUS_RETURN_IF_ERROR(read_powers(json, powers));
     return true;
-  }));
-  if (ranks > 0) job.blocking_power = sum / static_cast<double>(ranks);
+  };
+  PERSEUS_RETURN_IF_ERROR(members(json, member));
+  if (powers.empty()) return {};
+  core::Watts sum;
+  for (const core::Watts power : powers) sum += power;
+  job.blocking_power = sum / static_cast<double>(powers.size());
   return {};
 }
 
