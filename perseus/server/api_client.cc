@@ -208,6 +208,16 @@ core::Status read_savings(Json& json, JobRow& row) {
   });
 }
 
+core::Status read_profiling(Json& json, JobRow& row) {
+  if (json.take_null()) return {};
+  return json.map(64, [&](const std::string& name) -> core::Status {
+    if (name != "windows_done" && name != "windows_planned") return json.skip_value();
+    PERSEUS_ASSIGN_OR_RETURN(const std::int64_t value, json.integer(0, INT64_MAX));
+    (name == "windows_done" ? row.windows_done : row.windows_planned) = static_cast<std::uint64_t>(value);
+    return {};
+  });
+}
+
 core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   const std::pair<std::string_view, std::string*> texts[] = {
       {"job", &row.job}, {"state", &row.state}, {"schedule", &row.schedule}};
@@ -230,6 +240,11 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   if (name == "predicted") return read_figures(json, row.predicted_time, row.predicted_energy);
   if (name == "measured") return read_figures(json, row.measured_time, row.measured_energy);
   if (name == "saved_predicted") return read_savings(json, row);
+  if (name == "profiling") return read_profiling(json, row);
+  if (name == "dry_run") {
+    PERSEUS_ASSIGN_OR_RETURN(row.dry_run, json.boolean());
+    return {};
+  }
   if (name == "planner_error" && !json.take_null()) {
     PERSEUS_ASSIGN_OR_RETURN(row.planner_error, json.string());
     return {};

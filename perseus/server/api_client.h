@@ -53,6 +53,8 @@ struct JobRow {
   std::optional<core::Joules> predicted_energy, measured_energy;
   std::optional<double> intrinsic_pct, extrinsic_pct;  ///< predicted saving
   std::optional<std::string> planner_error;
+  bool dry_run = false;
+  std::uint64_t windows_done = 0, windows_planned = 0;  ///< of a sweep; 0: none was or is
 };
 
 /// Reads the list; members that it does not know are skipped, so that an older `status` can ask a newer

@@ -103,6 +103,8 @@ class Service final : public HttpHandler {
     SweepStage sweep_stage = SweepStage::kNone;
     std::string sweep_why;                ///< what the sweep that runs is for
     std::string reprofile_why;            ///< a new sweep is wanted: "drift ...", "guard ..."
+    bool reuse_tried = false;             ///< no shared profile fits the ranks that are there
+    std::string drift;                    ///< what was seen and not yet measured anew
     std::string sweep_error;              ///< why the last one came to nothing
     std::optional<Moment> next_sweep_at;  ///< not sooner
     std::uint64_t sweeps = 0;             ///< that have ended, since the server started
@@ -162,6 +164,13 @@ class Service final : public HttpHandler {
   void adopt_profile(const JobPtr& job, std::string csv, MeasuredFacts facts, const std::string& origin,
                      std::vector<Change> changes);
   void restore_sweeps(const Snapshot& snapshot, std::vector<std::string>& findings_out);
+  // service_watch.cc: stragglers and drift that are seen in reports, guards that go off
+  void watch(const JobPtr& job, const RankId& rank);
+  void watch_straggler(const JobPtr& job, const RankId& rank);
+  void put_detected(Job& job, const RankId& rank, const Verdict& verdict);
+  void watch_drift(const JobPtr& job);
+  void guard_tripped(const JobPtr& job, const RankId& rank);
+  void want_profile(Job& job, std::string why);
   void post_window(const JobPtr& job, const RankId& rank, HttpRequest& request, const Reply& reply);
 
   // routes.cc: one function for each resource
@@ -190,6 +199,7 @@ class Service final : public HttpHandler {
   [[nodiscard]] std::string job_summary(const Job& job) const;
   [[nodiscard]] std::string job_detail(const Job& job) const;
   void append_summary(JsonText& out, const Job& job) const;
+  void append_profiling(JsonText& out, const Job& job) const;
   [[nodiscard]] std::string notices_json(const Job& job) const;
   // metrics.cc
   [[nodiscard]] std::string metrics_text() const;
