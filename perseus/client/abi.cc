@@ -5,14 +5,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "perseus/client/client_config.h"
 #include "perseus/client/fork_guard.h"
@@ -37,6 +41,33 @@ static_assert(PERSEUS_FORWARD_BACKWARD == static_cast<int>(core::Kind::kForwardB
 static_assert(PERSEUS_RECOMPUTE == static_cast<int>(core::Kind::kRecompute));
 
 namespace {
+
+/// Clients that are open, so that a process which just ends closes them: clocks are back at once, the server
+/// hears of it, and no thread of ours runs on while the process is taken apart. Never destroyed.
+class OpenClients {
+ public:
+  static OpenClients& instance() {
+    static auto* const clients = new OpenClients;
+    return *clients;
+  }
+  void add(perseus_client* client) {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(registered_, true)) static_cast<void>(std::atexit([] { instance().close_all(); }));
+    clients_.push_back(client);
+  }
+  void remove(perseus_client* client) {
+    const std::lock_guard lock(mutex_);
+    std::erase(clients_, client);
+  }
+
+ private:
+  /// Closed, not deleted: another thread may still call hooks, which do nothing any more.
+  void close_all();
+
+  std::mutex mutex_;
+  bool registered_ = false;
+  std::vector<perseus_client*> clients_;
+};
 
 /// perseus_close takes 2 s at most (perseus.h), of which a driver that hangs has 0.5 s (~EnergySampler).
 constexpr core::Seconds kGoodbye{1.5};
@@ -71,10 +102,27 @@ void log_to_stderr(bool warning, std::string_view line) {
   static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
 }
 
+/// The process ends: whoever gave a log function may be gone (an interpreter), so nobody is called any more.
+std::atomic<bool> ending = false;
+
+void OpenClients::close_all() {
+  ending.store(true);
+  // In a fork the lock may be held for ever; its clients are the parent's, which session_of() leaves alone.
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
+  for (const perseus_client* client : clients_) {
+    try {
+      if (RankSession* session = session_of(client)) session->close(kGoodbye);
+    } catch (const std::exception&) {
+      continue;  // its lease ends with this process
+    }
+  }
+}
+
 client::SessionLog log_of(const perseus_options& options) {
   if (options.log == nullptr) return log_to_stderr;
   return [function = options.log, user = options.log_user](bool warning, std::string_view line) {
-    function(user, warning ? 1 : 0, std::string(line).c_str());
+    if (!ending.load(std::memory_order_relaxed)) function(user, warning ? 1 : 0, std::string(line).c_str());
   };
 }
 
@@ -87,6 +135,7 @@ core::Status open(const perseus_options& options, perseus_client** out) {
   opened->generation = client::fork_generation();
   PERSEUS_ASSIGN_OR_RETURN(opened->session, client::open_session(config, options.stream, log_of(options)));
   *out = opened.release();
+  OpenClients::instance().add(*out);
   return {};
 }
 
@@ -181,6 +230,7 @@ void perseus_close(perseus_client* client) {
   RankSession* session = session_of(client);
   if (session == nullptr) return;  // of a fork, the parent's: left alone, since its threads are not here
   try {
+    OpenClients::instance().remove(client);
     session->close(kGoodbye);
     delete client;
   } catch (const std::exception&) {

@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(readability-identifier-naming): names as C libraries have them */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -165,5 +166,6 @@ PERSEUS_EXPORT uint32_t perseus_abi_version(void);
 #ifdef __cplusplus
 }
 #endif
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif /* PERSEUS_CLIENT_PERSEUS_H */

@@ -287,6 +287,7 @@ void RankSession::close(core::Seconds patience) {
   const auto begun = std::chrono::steady_clock::now();
   parts_.sink->post({.mhz = 0, .step = published_.step_word.load(std::memory_order_relaxed) / 2});
   work();
+  parts_.telemetry.reset();
   parts_.sink->close(patience / 2);
   const std::chrono::duration<double> left = all - (std::chrono::steady_clock::now() - begun);
   if (parts_.link) {

@@ -318,6 +318,9 @@ TEST(RankSessionTest, ABaselineGenerationEndsThePlan) {
   EXPECT_THAT(rig.clocks(), ElementsAre(0));
   EXPECT_EQ(rig.session->state().unknown, 0U);
   EXPECT_EQ(rig.session->state().missing, 0U);
+  rig.pass(100);  // there is nothing to expire
+  rig.session->work();
+  EXPECT_EQ(rig.session->state().plans_expired, 0U);
 }
 
 TEST(RankSessionTest, APlanThatMakesNoSenseIsRunAsBaseline) {  // row 19

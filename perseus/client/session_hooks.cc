@@ -38,7 +38,8 @@ std::uint64_t RankSession::hook_now() {
 void RankSession::publish_plan(const PlanTable* table) {
   const bool any = table != nullptr;
   published_.plan_generation.store(any ? table->plan().generation : 0, std::memory_order_relaxed);
-  published_.ttl_ns.store(any ? to_whole_ns(table->plan().ttl) : 0, std::memory_order_relaxed);
+  const bool mortal = any && !table->baseline();
+  published_.ttl_ns.store(mortal ? to_whole_ns(table->plan().ttl) : 0, std::memory_order_relaxed);
   const core::Seconds promised =
       any ? table->plan().promised_time.value_or(core::Seconds(0)) : core::Seconds(0);
   published_.promised_ns.store(to_whole_ns(promised), std::memory_order_relaxed);

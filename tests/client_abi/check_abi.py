@@ -64,7 +64,9 @@ def main() -> None:
     here = exported(a.nm, a.library)
     there = declared(a.source / "perseus/client/perseus.h")
     if here != there:
-        sys.exit(f"exported but not declared: {sorted(here - there)}; declared but not exported: {sorted(there - here)}")
+        sys.exit(
+            f"exported but not declared: {sorted(here - there)}; declared but not exported: {sorted(there - here)}"
+        )
     printed = build_and_run("c99_program", (Path(__file__).parent / "program.c").read_text(), a)
     if printed != "3 steps, 12 computations, version 1\n":
         sys.exit(f"the C program printed {printed!r}")

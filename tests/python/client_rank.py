@@ -141,9 +141,9 @@ def fork(library: Library, order: list[str]) -> dict:
 def sockets() -> int:
     """Sockets that this process has open."""
     count = 0
-    for name in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            count += str(entry.readlink()).startswith("socket:")
         except OSError:
             continue  # the folder's own descriptor
     return count

@@ -113,6 +113,15 @@ def test_a_stopped_rank_loses_its_lease_and_takes_the_clock_back(node, server, l
         wait_until(lambda: node.locked() == {0: 1410})
 
 
+def test_a_rank_that_ends_without_close_is_closed(node, server, library):
+    with planned_rank(node, server, library) as rank:
+        rank.child.stdin.close()  # its main() returns
+        assert rank.child.wait(60) == 0
+        released = node.audited("release")
+        assert [line["result"] for line in released] == ["ok"]
+        node.wait_all_back()
+
+
 def test_an_agent_that_comes_late_is_found(node, server, library):
     with Rank(library, rank_env(node, server), JOB, ORDER, seconds=0.002) as rank:
         upload_profile(server)
@@ -149,7 +158,7 @@ def test_switched_off_everything_does_nothing(node, library):
 def test_descriptors_are_closed_on_exec(node, server, library):
     with planned_rank(node, server, library) as rank:
         for entry in Path(f"/proc/{rank.pid}/fdinfo").iterdir():
-            target = os.readlink(f"/proc/{rank.pid}/fd/{entry.name}")
+            target = Path(f"/proc/{rank.pid}/fd/{entry.name}").readlink()
             flags = int(entry.read_text().split("flags:")[1].split()[0], 8)
             inherited = int(entry.name) <= 2
             assert inherited or flags & os.O_CLOEXEC, f"{target} would be inherited"
