@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -35,6 +36,12 @@ std::uint64_t first_sequence() {
 constexpr Milliseconds kTooSoon = 1s;
 /// More polls than that in a second are none: a plan takes two (assumed).
 constexpr std::uint32_t kMostPollsPerSecond = 20;
+
+bool is_loopback(const std::string& host) {
+  error_code no_number;
+  const auto number = asio::ip::make_address(host, no_number);
+  return no_number ? host == "localhost" : number.is_loopback();
+}
 
 /// Starts a thread that takes no signal of the program's.
 template <class Work>
@@ -75,6 +82,9 @@ void Conversation::start(ControlListener& listener) {
   const std::lock_guard lock(mutex_);
   if (stopped_ || listener_ != nullptr) return;
   listener_ = &listener;
+  if (!peer_.token.empty() && !peer_.url.tls && !is_loopback(peer_.url.host)) {
+    outage_.say(true, fmt::format("the token travels unencrypted to {}: use https", url_text(peer_.url)));
+  }
   for (auto coroutine : {&Conversation::talk, &Conversation::follow}) {
     asio::co_spawn(io_, (this->*coroutine)(), [this](const std::exception_ptr& e) { end_by(e); });
   }
@@ -268,7 +278,7 @@ Conversation::Task<void> Conversation::poll() {
   if (const Milliseconds pause = pace(); pause > 0ms) co_await wait(follow_pause_, pause);
   if (stopping_ || !joined_) co_return;
   const std::uint64_t life = lives_;
-  const auto begun = Clock::now();
+  poll_begun_ = Clock::now();
   const LinkTimes& times = given_.options.times;
   HttpQuestion question{.method = "GET", .target = poll_path(), .body = ""};
   const HttpWaits waits{times.connect, times.poll_wait + times.poll_grace, times.answer};
@@ -284,7 +294,7 @@ Conversation::Task<void> Conversation::poll() {
   if (reply.outcome == Outcome::kDone && reply.status == 204) contact(Channel::kPlans);
   if (reply.outcome == Outcome::kDone && reply.status != 204) news = on_answer(reply.body);
   if (news || (reply.status == 204 &&
-               Clock::now() - begun >= std::min<Clock::duration>(kTooSoon, times.poll_wait / 2))) {
+               Clock::now() - poll_begun_ >= std::min<Clock::duration>(kTooSoon, times.poll_wait / 2))) {
     follow_jitter_.reset();
     co_return;
   }

@@ -88,6 +88,12 @@ class Conversation {
     std::uint64_t unknown_in_life = 0;  ///< `lives_` when it was answered with 404
   };
 
+  /// Since when the server is known to have news that the poll does not bring.
+  struct Behind {
+    std::uint64_t have = 0;
+    Clock::time_point since;
+  };
+
   // Both coroutines.
   void run();
   void begin_stop(Clock::time_point until);
@@ -177,9 +183,10 @@ class Conversation {
   std::chrono::milliseconds renewal_;
 
   std::shared_ptr<const RankPlan> held_;
-  std::uint64_t have_ = 0;               ///< what the server is told of `held_`; 0: it sends everything
-  bool numbers_anew_ = true;             ///< the server may count revisions from the beginning again
-  std::optional<std::uint64_t> behind_;  ///< `have_` when a renewal's answer told of another revision
+  std::uint64_t have_ = 0;        ///< what the server is told of `held_`; 0: it sends everything
+  bool numbers_anew_ = true;      ///< the server may count revisions from the beginning again
+  std::optional<Behind> behind_;  ///< a message's answer told of another revision than `have_`
+  Clock::time_point poll_begun_;
   Clock::time_point burst_begun_;
   std::uint32_t burst_polls_ = 0;
 };

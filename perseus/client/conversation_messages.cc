@@ -18,9 +18,9 @@ using namespace std::chrono_literals;
 using Milliseconds = std::chrono::milliseconds;
 
 /// How far a rank goes on when the server has seen higher sequences of it: 50 days of milliseconds, which is
-/// what sequences begin with.
+/// what sequences begin with; then twice as far each time, up to 2^48.
 constexpr std::uint64_t kSequenceJump = std::uint64_t{1} << 32;
-constexpr int kMostJumps = 4;
+constexpr int kMostJumps = 16;
 
 /// A server that asks for renewals more often than that is wrong (assumed).
 constexpr Milliseconds kLeastRenewal = 100ms;
@@ -138,7 +138,7 @@ Conversation::Task<Conversation::Reply> Conversation::say_hello() {
       co_return reply;
     }
     // The server has seen higher numbers of this rank: of a process before this one whose clock was ahead.
-    sequence_ += kSequenceJump;
+    sequence_ += kSequenceJump << static_cast<unsigned>(jump);
     if (jump < kMostJumps && !stopping_) continue;
     reply.outcome = Outcome::kRetry;
     note_nonsense(Channel::kMessages, "hello is not taken, whatever its sequence");
@@ -284,11 +284,17 @@ void Conversation::check_revision(std::uint64_t revision) {
     contact(Channel::kMessages);
     return;
   }
-  // There is news, and the poll has not brought it yet. Usually it is on its way; where two answers in a row
-  // say so, the poll's connection is dead. Until then this is no sign of life for the plan that is held.
-  outage_.worked(Channel::kMessages, Clock::now());
-  if (behind_ == have_) plans_.cut();
-  behind_ = have_;
+  // There is news, and the poll has not brought it yet. Usually it is on its way; a poll that was there
+  // before the news and still has not brought it is dead. Until then this is no sign of life for the plan
+  // that is held.
+  const auto now = Clock::now();
+  outage_.worked(Channel::kMessages, now);
+  if (!behind_ || behind_->have != have_ || poll_begun_ > behind_->since) {
+    behind_ = Behind{have_, now};
+  } else if (now - behind_->since >= given_.options.times.answer) {
+    behind_.reset();
+    plans_.cut();
+  }
 }
 
 Conversation::Task<void> Conversation::say_goodbye() {

@@ -204,6 +204,7 @@ class ServerLinkTest : public testing::Test {
   std::mutex mutex_;
   std::vector<std::string> lines_;
   std::unique_ptr<ServerLink> link_;
+  std::atomic<TestHttpServer*> server_ = nullptr;  ///< for scripts that wait
 };
 
 // ---- The conversation as it should be
@@ -434,9 +435,24 @@ TEST_F(ServerLinkTest, sequences_go_on_above_what_the_server_has_seen) {
   });
   server.set_plan(plan(1, 0));
   open(server.http().url());
-  wait_for_counters([](const auto& c) { return c.refused_answers > 0; });
+  listener_.wait_for_plans(1);
   const auto hellos = server.http().requests_to("/ranks");
+  ASSERT_GT(hellos.size(), 2U);
   EXPECT_EQ(sequence_of(hellos[1]) - sequence_of(hellos[0]), (std::uint64_t{1} << 32U) + 1);
+  EXPECT_EQ(sequence_of(hellos[2]) - sequence_of(hellos[1]), (std::uint64_t{1} << 33U) + 1);
+  EXPECT_LT(sequence_of(hellos.back()), std::uint64_t{1} << 47U);
+}
+
+TEST_F(ServerLinkTest, a_server_that_never_takes_a_hello_is_not_asked_in_a_tight_loop) {
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (!r.target.ends_with("/ranks")) return std::nullopt;
+    return TestHttpServer::answer(200, R"({"applied":false,"revision":0,"rank_ttl_s":30})");
+  });
+  open(server.http().url());
+  wait_for_counters([](const auto& c) { return c.refused_answers >= 1; });
+  link_->stop(0ms);
+  EXPECT_THAT(lines(), ElementsAre(HasSubstr("hello is not taken, whatever its sequence")));
+  EXPECT_EQ(listener_.contacts(), 0);
 }
 
 TEST_F(ServerLinkTest, a_refusal_is_told_once_and_asked_about_again) {
@@ -681,7 +697,9 @@ TEST_F(ServerLinkTest, a_dead_poll_is_noticed_by_renewals) {
         200, fmt::format(R"({{"applied":true,"revision":{},"rank_ttl_s":0.3}})", polls >= 2 ? 5 : 3));
   });
   server.set_plan(plan(1, 0));
-  open(server.http().url());
+  ServerLinkOptions o = options();
+  o.times.answer = 250ms;
+  open(server.http().url(), o);
   listener_.wait_for_plans(1);
   server.set_plan(plan(2, 0));
   const int before = listener_.contacts();
@@ -689,6 +707,27 @@ TEST_F(ServerLinkTest, a_dead_poll_is_noticed_by_renewals) {
   EXPECT_EQ(listener_.plans()[1]->generation, 2U);
   // The answers that told of another revision were no sign of life for the plan that is held.
   EXPECT_LE(listener_.contacts() - before, 2);
+}
+
+TEST_F(ServerLinkTest, many_reports_do_not_cut_a_poll_that_is_on_its_way) {
+  std::atomic<int> reports = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (r.target.ends_with("/measurements")) ++reports;
+    // News is known from the beginning, but told by the poll only after many reports.
+    if (is_poll(r) && have_of(r) == 0) {
+      server_.load()->wait_until([&] { return reports >= 50; });
+    }
+    if (!is_poll(r)) return TestHttpServer::answer(200, R"({"applied":true,"revision":3,"rank_ttl_s":30})");
+    return std::nullopt;
+  });
+  server_ = &server.http();
+  server.set_plan(plan(1, 0));
+  ServerLink& link = open(server.http().url());
+  for (std::uint64_t step = 0; step < 60; ++step) link.report(report_of(step));
+  listener_.wait_for_plans(1);
+  link.stop(10s);
+  EXPECT_EQ(link.counters().failures, 0U);
+  EXPECT_EQ(have_of(server.http().requests_to("/plan").at(0)), 0U);
 }
 
 TEST_F(ServerLinkTest, a_server_that_appears_later_is_found) {
@@ -784,6 +823,17 @@ TEST_F(ServerLinkTest, its_thread_takes_no_signals) {
     }
   }
   EXPECT_EQ(found, 1);
+}
+
+TEST_F(ServerLinkTest, stop_does_not_wait_for_a_host_that_swallows_everything) {
+  // TEST-NET-1 (RFC 5737): nobody is there. The token would go there in the clear, which is said.
+  ServerLinkOptions o = options();
+  o.server.token_file = token_file(std::string(32, 'a'));
+  open("http://192.0.2.1:7787", o);
+  link_->stop(1ms);
+  ASSERT_FALSE(lines().empty());
+  EXPECT_EQ(lines()[0], "the token travels unencrypted to http://192.0.2.1:7787: use https");
+  ::unlink(o.server.token_file.c_str());
 }
 
 // ---- Options

@@ -8,7 +8,7 @@
 //   guard GENERATION PROMISED MEASURED
 //   window GENERATION WINDOW STEP  a report of one window of a sweep
 //   gpu UUID MHZ,MHZ,...           what is known of the first rank's GPU
-//   loop                           starts training: steps of 2 ms with a report every ten; prints on `state`
+//   loop                           starts training: steps of 2 ms with a report every hundred; see `state`
 //   state                          counters, and how the training goes
 //   fork                           a child that uses and destroys the links; prints how it ended
 //   stop PATIENCE_MS               stops all links
@@ -122,6 +122,8 @@ class Training {
   }
   [[nodiscard]] std::uint64_t steps() const { return steps_.load(); }
   [[nodiscard]] double slowest_call_ms() const { return slowest_call_ms_.load(); }
+  /// Steps in which the links' functions took longer than 100 ms.
+  [[nodiscard]] std::uint64_t delayed() const { return delayed_.load(); }
 
  private:
   void run() {
@@ -130,13 +132,14 @@ class Training {
       const auto begun = Clock::now();
       for (Rank& rank : ranks_) {
         rank.link->at_step(step);
-        if (step % 10 == 9) {
+        if (step % 100 == 99) {
           rank.link->report(
-              client::StepReport{.step = step, .iterations = 10, .iteration_time = core::Seconds(0.002)});
+              client::StepReport{.step = step, .iterations = 100, .iteration_time = core::Seconds(0.002)});
         }
       }
       const std::chrono::duration<double, std::milli> took = Clock::now() - begun;
       slowest_call_ms_ = std::max(slowest_call_ms_.load(), took.count());
+      if (took > milliseconds(100)) delayed_.fetch_add(1);
       std::this_thread::sleep_for(milliseconds(2));
     }
   }
@@ -145,6 +148,7 @@ class Training {
   std::atomic<bool> ended_{false};
   std::atomic<std::uint64_t> steps_{0};
   std::atomic<double> slowest_call_ms_{0};
+  std::atomic<std::uint64_t> delayed_{0};
   std::thread thread_;
 };
 
@@ -201,6 +205,7 @@ void add_times(CLI::App& app, client::LinkTimes& times) {
 Flags parse(int argc, char** argv) {
   Flags flags;
   CLI::App app("links of ranks to a server, for tests");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   client::ServerLinkOptions& o = flags.options;
   o.server = client::server_from_environment();
   app.add_option("--server", o.server.url);
@@ -278,6 +283,7 @@ void print_state(const std::vector<Rank>& ranks, const Training& training) {
   out.key("dropped_reports").number(sum.dropped_reports).key("refused_answers").number(sum.refused_answers);
   out.key("failures").number(sum.failures).key("contacts").number(contacts);
   out.key("steps").number(training.steps()).key("slowest_call_ms").number(training.slowest_call_ms());
+  out.key("delayed_steps").number(training.delayed());
   print(out);
 }
 

@@ -73,3 +73,15 @@ def node(perseus_binary: Path, tmp_path: Path):
     """A machine with two simulated GPUs for an agent (node.py)."""
     with Node(perseus_binary, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory) -> tuple[Path, Path]:
+    """Certificate and key of a server at localhost and 127.0.0.1, signed by itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    extra = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
+    key.chmod(0o600)
+    return cert, key

@@ -77,12 +77,14 @@ def check_against_description(method: str, path: str, status: int, kind: str, bo
 class Server:
     """One process. Its log is kept as parsed lines; every line must be a JSON object."""
 
-    def __init__(self, binary: Path, state: Path, *flags: object, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, binary: Path, state: Path, *flags: object, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.tls = tls
         self.token: str | None = None
         self.log: list[dict] = []
         self._events = threading.Condition()
-        command = [str(binary), "serve", "--state", str(state), "--listen", "127.0.0.1:0", *map(str, flags)]
+        command = [str(binary), "serve", "--state", str(state), "--listen", f"127.0.0.1:{port}", *map(str, flags)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
