@@ -8,7 +8,7 @@ include(CMakePackageConfigHelpers)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/perseus)
 
 get_property(rooms GLOBAL PROPERTY PERSEUS_ROOMS)
-list(REMOVE_ITEM rooms cli server)  # programs, not libraries
+list(REMOVE_ITEM rooms cli server demo)  # programs, not libraries
 list(TRANSFORM rooms PREPEND perseus_ OUTPUT_VARIABLE room_targets)
 install(TARGETS ${room_targets} EXPORT perseusTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
@@ -16,6 +16,10 @@ install(TARGETS ${room_targets} EXPORT perseusTargets
 install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
 if(TARGET perseus)
   install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+if(TARGET perseus-demo-rank)
+  # `perseus demo` starts it.
+  install(TARGETS perseus-demo-rank RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
 endif()
 if(TARGET perseus_client_shared)
   # Its header is the client room's.

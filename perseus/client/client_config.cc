@@ -145,12 +145,17 @@ core::Status take_profiling(const Environment& environment, ClientConfig& config
     }
     settings.online = *mode == "online";
   }
-  PERSEUS_ASSIGN_OR_RETURN(const auto clocks,
-                           environment_number<std::uint32_t>(environment, "PERSEUS_PROFILE_CLOCKS"));
-  if (clocks) settings.clocks = *clocks;
-  PERSEUS_ASSIGN_OR_RETURN(const auto budget,
-                           environment_number<double>(environment, "PERSEUS_PROFILE_BUDGET_S"));
-  if (budget) settings.budget = core::Seconds(*budget);
+  const auto take = [&]<class T, class To>(const char* variable, To& to) -> core::Status {
+    PERSEUS_ASSIGN_OR_RETURN(const auto value, environment_number<T>(environment, variable));
+    if (value) to = To(*value);
+    return {};
+  };
+  PERSEUS_RETURN_IF_ERROR(take.operator()<std::uint32_t>("PERSEUS_PROFILE_CLOCKS", settings.clocks));
+  PERSEUS_RETURN_IF_ERROR(take.operator()<std::uint32_t>("PERSEUS_PROFILE_STEPS", settings.steps));
+  PERSEUS_RETURN_IF_ERROR(take.operator()<double>("PERSEUS_PROFILE_WINDOW_S", settings.window));
+  PERSEUS_RETURN_IF_ERROR(take.operator()<double>("PERSEUS_PROFILE_BUDGET_S", settings.budget));
+  PERSEUS_RETURN_IF_ERROR(
+      take.operator()<double>("PERSEUS_PROFILE_MAX_SLOWDOWN_PCT", settings.max_slowdown_pct));
   config.job.profiling = settings;
   return {};
 }

@@ -115,7 +115,10 @@ TEST(ClientConfigTest, TheEnvironmentSpeaksWhereOptionsAreSilent) {
                                         {"PERSEUS_TRIGGER", "host"},
                                         {"PERSEUS_FINGERPRINT", "a100"},
                                         {"PERSEUS_PROFILE_CLOCKS", "8"},
+                                        {"PERSEUS_PROFILE_STEPS", "2"},
+                                        {"PERSEUS_PROFILE_WINDOW_S", "1.5"},
                                         {"PERSEUS_PROFILE_BUDGET_S", "12.5"},
+                                        {"PERSEUS_PROFILE_MAX_SLOWDOWN_PCT", "80"},
                                         {"PERSEUS_SIM_NVML", "/lib.so"},
                                         {"LOCAL_RANK", "3"}});
   ASSERT_TRUE(config) << config.error().text();
@@ -127,7 +130,10 @@ TEST(ClientConfigTest, TheEnvironmentSpeaksWhereOptionsAreSilent) {
   EXPECT_EQ(config->job.fingerprint, "a100");
   EXPECT_FALSE(config->job.profiling->online);  // a dry run sets no clocks to measure at
   EXPECT_EQ(config->job.profiling->clocks, 8U);
+  EXPECT_EQ(config->job.profiling->steps, 2U);
+  EXPECT_EQ(config->job.profiling->window, core::Seconds(1.5));
   EXPECT_EQ(config->job.profiling->budget, core::Seconds(12.5));
+  EXPECT_EQ(config->job.profiling->max_slowdown_pct, 80);
   EXPECT_EQ(config->reader, gpu::BackendKind::kSim);
   EXPECT_EQ(config->gpu, "3");
 }

@@ -176,7 +176,7 @@ core::Result<std::string> body_of(const std::string& answer) {
                           : std::nullopt;
   if (end == std::string::npos || !status) return fail(ErrorCode::kIo, "the answer is not HTTP");
   std::string body = answer.substr(end + 4);
-  if (*status == 200) return body;
+  if (*status >= 200 && *status < 300) return body;
   const ErrorCode code = *status == 401 || *status == 403 ? ErrorCode::kPermission
                          : *status == 404                 ? ErrorCode::kNotFound
                                                           : ErrorCode::kIo;
@@ -254,15 +254,39 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
 
 }  // namespace
 
-core::Result<std::string> get(const ServerUrl& server, const std::string& path, const GetOptions& options) {
+namespace {
+
+core::Result<std::string> ask(const ServerUrl& server, std::string_view method, const std::string& path,
+                              std::optional<std::string_view> json, const GetOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(Channel channel, Channel::open(server, options));
   const std::string host = server.host.find(':') == std::string::npos ? server.host : '[' + server.host + ']';
   std::string request =
-      fmt::format("GET {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", path, host, server.port);
+      fmt::format("{} {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", method, path, host, server.port);
+  if (json) {
+    request += fmt::format("Content-Type: application/json\r\nContent-Length: {}\r\n", json->size());
+  }
   if (options.token) request += fmt::format("Authorization: Bearer {}\r\n", *options.token);
-  PERSEUS_RETURN_IF_ERROR(channel.write(request + "\r\n"));
+  request += "\r\n";
+  if (json) request += *json;
+  PERSEUS_RETURN_IF_ERROR(channel.write(request));
   PERSEUS_ASSIGN_OR_RETURN(const std::string answer, channel.read_all());
   return body_of(answer);
+}
+
+}  // namespace
+
+core::Result<std::string> get(const ServerUrl& server, const std::string& path, const GetOptions& options) {
+  return ask(server, "GET", path, std::nullopt, options);
+}
+
+core::Result<std::string> post(const ServerUrl& server, const std::string& path, std::string_view json,
+                               const GetOptions& options) {
+  return ask(server, "POST", path, json, options);
+}
+
+core::Result<std::string> remove(const ServerUrl& server, const std::string& path,
+                                 const GetOptions& options) {
+  return ask(server, "DELETE", path, std::nullopt, options);
 }
 
 core::Result<std::string> read_token_file(const std::string& path) {

@@ -220,7 +220,7 @@ class Owner(Process):
 class Node:
     """A machine of its own: simulated GPUs in shared memory, run and state folders, one agent at a time."""
 
-    def __init__(self, perseus: Path, folder: Path, gpus: int = 2, gpu_model: str = "a100-sxm-80g", seed: int = 1):
+    def __init__(self, perseus: Path, folder: Path, gpus: int = 2, gpu_model: str = "a100-sxm-80g", seed: int = 1, time_scale: float = 1):  # fmt: skip
         self.perseus = Path(perseus)
         self.folder = folder
         self.socket = folder / "run" / "agent.sock"
@@ -233,7 +233,7 @@ class Node:
         self._clients: list[Client] = []
         # Open to other users, as real device files are: some tests are about them.
         made = self.run(
-            "sim", "create", "--gpus", gpus, "--gpu-model", gpu_model, "--seed", seed, "--every-user",
+            "sim", "create", "--gpus", gpus, "--gpu-model", gpu_model, "--seed", seed, "--every-user", "--time-scale", time_scale,
             "--path", folder / "gpus", env=dict(os.environ),
         )  # fmt: skip
         exports = dict(re.findall(r"^export (\w+)=(.*)$", made.stdout, re.MULTILINE))
