@@ -55,6 +55,7 @@ void RankSession::record(const StepRecord& record) {
   hooks_.clean = false;
 }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what comes next
 void RankSession::set_stream(void* stream) noexcept {
   if (parts_.trigger) parts_.trigger->set_stream(stream);
 }
