@@ -159,7 +159,8 @@ core::Status take_guard(const Environment& environment, GuardSettings& guard) {
   constexpr const char* kMargin = "PERSEUS_GUARD_MARGIN_PCT";
   constexpr const char* kIterations = "PERSEUS_GUARD_ITERATIONS";
   PERSEUS_ASSIGN_OR_RETURN(const auto margin, environment_number<double>(environment, kMargin));
-  if (margin && !(*margin >= 0 && *margin <= 1'000)) {
+  const bool sound = !margin || (*margin >= 0 && *margin <= 1'000);  // not so for a NaN
+  if (!sound) {
     return core::fail(ErrorCode::kInvalidInput, fmt::format("{} is not in 0 to 1000", *margin), {kMargin});
   }
   if (margin) guard.margin = *margin / 100;
