@@ -53,7 +53,8 @@ std::thread quiet_thread(Work&& work) {
   std::thread thread;
   try {
     thread = std::thread(std::forward<Work>(work));
-  } catch (const std::system_error&) {  // none: the caller looks
+  } catch (const std::system_error&) {
+    thread = {};  // none: the caller looks
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
@@ -239,7 +240,7 @@ void Conversation::refuse(const Reply& reply) {
   listener_->on_refused(core::Error(reply.code, reply.why, {"the server"}));
 }
 
-Conversation::Task<void> Conversation::wait(asio::steady_timer& timer, Milliseconds time) {
+Conversation::Task<void> Conversation::wait(asio::steady_timer& timer, Milliseconds time) const {
   if (stopping_) co_return;
   timer.expires_after(time);
   error_code ignored;
