@@ -8,7 +8,7 @@ include(CMakePackageConfigHelpers)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/perseus)
 
 get_property(rooms GLOBAL PROPERTY PERSEUS_ROOMS)
-list(REMOVE_ITEM rooms cli server)  # programs, not libraries
+list(REMOVE_ITEM rooms cli server demo)  # programs, not libraries
 list(TRANSFORM rooms PREPEND perseus_ OUTPUT_VARIABLE room_targets)
 install(TARGETS ${room_targets} EXPORT perseusTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
@@ -17,16 +17,28 @@ install(EXPORT perseusTargets NAMESPACE perseus:: DESTINATION ${config_dir})
 if(TARGET perseus)
   install(TARGETS perseus RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET perseus-demo-rank)
+  # `perseus demo` starts it.
+  install(TARGETS perseus-demo-rank RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
+endif()
+if(TARGET perseus_client_shared)
+  # Its header is the client room's.
+  install(TARGETS perseus_client_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 if(TARGET perseus-agent)
   # Not on anybody's PATH: the service manager and `perseus agent` start it.
   install(TARGETS perseus-agent RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perseus)
   # The unit names absolute paths, and `cmake --install --prefix` may give another prefix than was configured.
   install(CODE "
     set(PERSEUS_LIBEXEC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBEXECDIR}/perseus\")
+    set(PERSEUS_BIN_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
     set(PERSEUS_DOC_DIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATAROOTDIR}/doc/${PROJECT_NAME}\")
-    configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/perseus-agent.service.in
-                   ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service @ONLY)")
-  install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service DESTINATION lib/systemd/system)
+    foreach(unit perseus-agent perseus-telemetry)
+      configure_file(${PROJECT_SOURCE_DIR}/packaging/systemd/\${unit}.service.in
+                     ${PROJECT_BINARY_DIR}/packaging/\${unit}.service @ONLY)
+    endforeach()")
+  install(FILES ${PROJECT_BINARY_DIR}/packaging/perseus-agent.service
+                ${PROJECT_BINARY_DIR}/packaging/perseus-telemetry.service DESTINATION lib/systemd/system)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/perseus.sysusers.conf DESTINATION lib/sysusers.d
           RENAME perseus.conf)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/agent.yaml ${PROJECT_SOURCE_DIR}/packaging/grants.yaml

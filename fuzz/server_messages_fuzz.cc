@@ -8,6 +8,7 @@
 
 #include "perseus/server/api_client.h"
 #include "perseus/server/deployment.h"
+#include "perseus/server/energy_fit.h"
 #include "perseus/server/http_types.h"
 #include "perseus/server/messages.h"
 #include "perseus/server/tokens.h"
@@ -27,7 +28,8 @@ void registration(std::string_view text) {
   const auto parsed = parse_registration(text, small);
   if (!parsed) return;
   check(parsed->incarnation >= 1);
-  check(parsed->blocking_power.size() == parsed->schedule.pipeline());
+  check(parsed->blocking_power.size() == parsed->schedule.pipeline() ||
+        (parsed->blocking_power.empty() && parsed->profiling.online));
   check(fence_of(*parsed).has_value());
 }
 
@@ -67,6 +69,12 @@ void rank_messages(std::string_view text) {
   if (const auto measured = parse_measurement(text))
     check(measured->iteration_time > perseus::core::Seconds(0));
   if (const auto report = parse_guard_report(text)) check(report->iterations >= 1);
+  if (const auto window = parse_window_report(text)) {
+    check(window->throttled >= 0 && window->throttled <= 1);
+    // Sums that no intervals can have are refused, not believed.
+    if (window->energy) static_cast<void>(fit_powers({&*window->energy, 1}));
+  }
+  if (const auto column = parse_energy_column(text)) check(to_text(*column) == text);
 }
 
 void zeus(std::string_view text) {

@@ -18,8 +18,8 @@ using core::ErrorCode;
 
 core::Result<wire::AgentReply> exchange(int socket, const wire::AgentRequest& request,
                                         wire::Deadline deadline) {
-  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(request), -1, deadline));
-  PERSEUS_ASSIGN_OR_RETURN(const auto packet, wire::receive_packet(socket, wire::kMaxAgentPacket, deadline));
+  PERSEUS_ASSIGN_OR_RETURN(const auto packet, wire::exchange_packets(socket, wire::encode(request),
+                                                                     wire::kMaxAgentPacket, deadline));
   if (packet.end) return core::fail(ErrorCode::kIo, "the agent has closed the connection");
   PERSEUS_ASSIGN_OR_RETURN(auto reply, wire::parse_agent_reply(packet.bytes));
   if (const auto* refusal = std::get_if<wire::Refusal>(&reply))
@@ -56,17 +56,18 @@ void print_status(const wire::AgentStatus& status, std::ostream& out) {
   }
 }
 
-/// One line for a GPU that was to be restored; true if it is where it belongs.
-bool print_restored(const lease::Restored& gpu, std::ostream& out) {
+/// One line for a GPU that was to be restored.
+void print_restored(const lease::Restored& gpu, std::ostream& out) {
   const std::string where =
       gpu.baseline ? fmt::format("{} MHz", gpu.baseline->value()) : std::string("the driver's default");
   if (gpu.result) {
     out << fmt::format("{}: back at {}{}\n", gpu.gpu, where,
                        gpu.owner.empty() ? "" : fmt::format(", left by {}", gpu.owner));
-    return true;
+    return;
   }
-  out << fmt::format("{}: not restored: {}\n", gpu.gpu, gpu.result.error().text());
-  return false;
+  const bool held = gpu.result.error().code() == ErrorCode::kBusy;
+  out << fmt::format("{}: {}: {}\n", gpu.gpu, held ? "left alone" : "not restored",
+                     gpu.result.error().text());
 }
 
 }  // namespace
@@ -132,9 +133,8 @@ core::Status run_restore(const DaemonSettings& settings, bool all, std::ostream&
   for (const lease::BadRecord& bad : report.bad) {
     out << fmt::format("{}: unreadable record kept as {}: {}\n", bad.gpu, bad.kept_as, bad.problem);
   }
-  bool complete = true;
-  for (const lease::Restored& gpu : report.gpus) complete = print_restored(gpu, out) && complete;
-  if (complete) return {};
+  for (const lease::Restored& gpu : report.gpus) print_restored(gpu, out);
+  if (report.complete()) return {};
   return core::fail(ErrorCode::kDriver, "not every GPU is back at its baseline");
 }
 

@@ -32,8 +32,8 @@ inline constexpr std::chrono::seconds kAskPatience{10};
                                        std::ostream& out);
 /// `resume`.
 [[nodiscard]] core::Status run_resume(const std::string& socket, std::ostream& out);
-/// `--restore [--all]`: brings back what the journal owes, or every GPU. kBusy: an agent lives; kDriver: not
-/// every GPU is back, as the lines on `out` say.
+/// `--restore [--all]`: brings back what the journal owes, or every GPU; those that a living guardian holds
+/// are left alone. kBusy: an agent lives; kDriver: not every GPU is back, as the lines on `out` say.
 [[nodiscard]] core::Status run_restore(const DaemonSettings& settings, bool all, std::ostream& out);
 
 }  // namespace perseus::agent

@@ -29,7 +29,7 @@ namespace {
 using core::ErrorCode;
 
 /// The group that may use the socket, where the machine has it.
-constexpr const char* kGroup = "perseus";
+constexpr const char* kSocketGroup = "perseus";
 constexpr mode_t kSocketMode = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP;
 constexpr mode_t kFolderMode = S_IRWXU | S_IRGRP | S_IXGRP | S_IROTH | S_IXOTH;
 /// Timers of this process may fire this late at most: the naps of the clock threads are 20 us at least.
@@ -40,7 +40,8 @@ std::string system_message(int number) {
 }
 
 std::string folder_of(const std::string& path) {
-  return std::filesystem::path(path).parent_path().string();
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
 }
 
 /// The socket's folder, for everybody to look into.
@@ -58,28 +59,26 @@ core::Status make_folder(const std::string& socket) {
   return {};
 }
 
-/// The id of kGroup, if there is one. At start only: the data base of groups is not thread-safe.
-std::optional<gid_t> group_id() {
-  struct group entry{};
-  struct group* found = nullptr;
-  std::array<char, 16'384> buffer{};
-  if (::getgrnam_r(kGroup, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
-    return std::nullopt;
-  return entry.gr_gid;
-}
-
-core::Result<format::UniqueFd> listen_at(const std::string& socket) {
+core::Result<wire::Listener> listen_at(const std::string& socket, std::optional<gid_t> group) {
   PERSEUS_RETURN_IF_ERROR(make_folder(socket));
   PERSEUS_ASSIGN_OR_RETURN(auto listener, wire::listen_seqpacket(socket, kSocketMode));
-  const auto group = group_id();
   if (!group || *group == ::getegid()) return listener;
   if (::chown(socket.c_str(), static_cast<uid_t>(-1), *group) == 0 || ::geteuid() != 0) return listener;
   return core::fail(ErrorCode::kPermission,
-                    fmt::format("cannot give the socket to group {}: {}", kGroup, system_message(errno)),
+                    fmt::format("cannot give the socket to group {}: {}", *group, system_message(errno)),
                     {socket});
 }
 
 }  // namespace
+
+std::optional<gid_t> find_socket_group() {
+  struct group entry{};
+  struct group* found = nullptr;
+  std::array<char, 16'384> buffer{};
+  if (::getgrnam_r(kSocketGroup, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
+    return std::nullopt;
+  return entry.gr_gid;
+}
 
 core::Result<format::AgentConfig> load_config(const DaemonSettings& settings) {
   auto bytes = read_trusted_file(settings.config, format::kMaxAgentConfigBytes);
@@ -146,15 +145,15 @@ core::Status Daemon::start(const DaemonSettings& settings, std::unique_ptr<gpu::
   // So that the first client finds GPUs that can be leased; one that hangs is told of later.
   const auto known_by = time.now() + to_duration(fleet_->config().degraded_after);
   while (!fleet_->all_known() && time.now() < known_by) loop_->turn(known_by);
-  PERSEUS_ASSIGN_OR_RETURN(auto listener, listen_at(settings.socket));
-  server_ =
-      std::make_unique<Server>(ServerContext{*loop_, *fleet_, audit_, processes_, time}, std::move(listener),
-                               std::make_shared<const Authority>(::geteuid(), std::move(grants)));
+  PERSEUS_ASSIGN_OR_RETURN(auto listener, listen_at(settings.socket, settings.find_group()));
+  name_.emplace(std::move(listener.name));
+  server_ = std::make_unique<Server>(ServerContext{*loop_, *fleet_, audit_, processes_, time},
+                                     std::move(listener.socket),
+                                     std::make_shared<const Authority>(::geteuid(), std::move(grants)));
   return server_->start();
 }
 
 Daemon::~Daemon() {
-  if (server_) (void)::unlink(settings_.socket.c_str());
   server_.reset();
   fleet_.reset();
 }
@@ -174,20 +173,28 @@ core::Status Daemon::watch_signals() {
   return loop_->watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); });
 }
 
-core::Result<std::unique_ptr<gpu::Backend>> Daemon::open_driver(const format::AgentConfig& config) const {
+core::Result<std::unique_ptr<gpu::Backend>> Daemon::open_driver(const format::AgentConfig& config) {
   const auto options = backend_options(settings_.backend, config);
   const auto deadline = lease::SystemTime::instance().now() + settings_.driver_patience;
   lease::Backoff backoff({std::chrono::milliseconds(500), std::chrono::seconds(5)});
-  while (true) {
+  for (bool told = false;; told = true) {
     auto backend = gpu::open_backend(options);
     const bool may_pass = !backend && (backend.error().code() == ErrorCode::kNotFound ||
                                        backend.error().code() == ErrorCode::kDriver);
     const auto wait = backoff.next();
     if (!may_pass || lease::SystemTime::instance().now() + wait > deadline) return backend;
+    if (!told) tell_waiting(backend.error());
     // SIGTERM is not to wait for the driver.
     pollfd signal{.fd = signals_.get(), .events = POLLIN, .revents = 0};
     if (::poll(&signal, 1, static_cast<int>(wait / std::chrono::milliseconds(1))) == 1) return backend;
   }
+}
+
+void Daemon::tell_waiting(const core::Error& error) {
+  audit_.write({.event = AuditEvent::kDriver,
+                .result = std::string(core::info(error.code()).name),
+                .detail = "waiting for the driver: " + error.text()});
+  notify_.status("waiting for the driver");
 }
 
 void Daemon::on_signal() {
@@ -258,9 +265,9 @@ void Daemon::publish() {
       publish_file(folder + "/intended.json", intended_json(now, std::chrono::system_clock::now()));
   if (done && !intended) done = intended;
   if (!done && !publish_failed_) {
-    audit_.write({.event = AuditEvent::kReload,
+    audit_.write({.event = AuditEvent::kTelemetry,
                   .result = std::string(core::info(done.error().code()).name),
-                  .detail = "telemetry cannot be published: " + done.error().text()});
+                  .detail = "it cannot be published: " + done.error().text()});
   }
   publish_failed_ = !done;
 }
@@ -329,6 +336,7 @@ bool Daemon::run() {
                 .result = back ? "ok" : "driver",
                 .detail = back ? "every GPU is at its baseline"
                                : "a driver did not answer; the journal knows what is still to be restored"});
+  name_.reset();
   return back;
 }
 

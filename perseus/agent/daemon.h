@@ -4,6 +4,9 @@
 // manager around them.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,12 +25,17 @@
 #include "perseus/format/agent_config.h"
 #include "perseus/gpu/backend.h"
 #include "perseus/lease/state_directory.h"
+#include "perseus/wire/seqpacket.h"
 
 namespace perseus::agent {
 
 inline constexpr std::string_view kDefaultAgentSocket = "/run/perseus/agent.sock";
 inline constexpr std::string_view kDefaultConfig = "/etc/perseus/agent.yaml";
 inline constexpr std::string_view kDefaultGrants = "/etc/perseus/grants.yaml";
+
+/// The id of the group `perseus`, which may use the agent's socket, if the machine has it. Not thread-safe,
+/// as the data base of groups is not.
+[[nodiscard]] std::optional<gid_t> find_socket_group();
 
 /// What the command line says.
 struct DaemonSettings {
@@ -42,6 +50,8 @@ struct DaemonSettings {
   gpu::BackendOptions backend;
   /// How long start() tries to open a driver that is not there yet; 0: once.
   lease::Duration driver_patience{};
+  /// Whose the socket is to be; nothing: our own group's. Asked once, at start; tests give their own.
+  std::function<std::optional<gid_t>()> find_group = find_socket_group;
 };
 
 /// How long SIGTERM waits for drivers to bring all clocks back. Under the 90 s after which systemd kills.
@@ -82,7 +92,8 @@ class Daemon {
   core::Status start(const DaemonSettings& settings, std::unique_ptr<gpu::Backend> backend,
                      ProcTree processes);
   core::Status watch_signals();
-  core::Result<std::unique_ptr<gpu::Backend>> open_driver(const format::AgentConfig& config) const;
+  core::Result<std::unique_ptr<gpu::Backend>> open_driver(const format::AgentConfig& config);
+  void tell_waiting(const core::Error& error);
   void on_signal();
   void reload();
   void publish();
@@ -99,6 +110,7 @@ class Daemon {
   std::unique_ptr<gpu::Backend> backend_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Fleet> fleet_;
+  std::optional<wire::SocketName> name_;
   std::unique_ptr<Server> server_;
   format::UniqueFd signals_;
   bool stopping_ = false;

@@ -40,6 +40,26 @@ TEST(DaemonDriver, a_hanging_driver_call_stalls_its_gpu_only) {
   Client::wait_for([&] { return !stuck.locked(); });
 }
 
+TEST(DaemonDriver, who_waits_for_the_agent_keeps_its_other_leases) {
+  // The wait for the driver takes longer than the lease lasts, and nothing is read meanwhile, renewals
+  // neither.
+  Node node("driver: {degraded_after_s: 3}\n");
+  ASSERT_TRUE(node.start());
+  tests::FakeDevice& stuck = node.gpus->device(1);
+  Client client(node);
+  (void)client.hello();
+  const auto kept = client.acquire("0", milliseconds{1'500});
+  ASSERT_EQ(kind_of(client.set(Megahertz{900})), wire::ClockAnswer::kApplied);
+  const auto waits = client.acquire("1");
+  stuck.hold(Call::kLockClock);
+  client.mailbox->post(Megahertz{900});
+  stuck.wait_until_held(Call::kLockClock);
+  EXPECT_THAT(refusal_of(client.ask(wire::Release{waits.lease})), HasSubstr("as soon as it does"));
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(client.ask(wire::Renew{kept.lease})));
+  EXPECT_EQ(node.gpus->device(0).locked(), Megahertz{900});
+  stuck.release(Call::kLockClock);
+}
+
 TEST(DaemonDriver, quiesce_brings_back_closes_and_resumes) {
   Node node;
   ASSERT_TRUE(node.start());
@@ -58,6 +78,30 @@ TEST(DaemonDriver, quiesce_brings_back_closes_and_resumes) {
   ASSERT_TRUE(ask_agent(node.settings.socket, wire::Resume{}));
   (void)client.acquire("0");
   EXPECT_EQ(kind_of(client.set(Megahertz{900})), wire::ClockAnswer::kApplied);
+}
+
+TEST(DaemonDriver, a_quiesce_that_is_overtaken_is_told_so_at_once) {
+  Node node("driver: {degraded_after_s: 60}\n");
+  ASSERT_TRUE(node.start());
+  tests::FakeDevice& stuck = node.gpus->device(0);
+  Client holder(node);
+  (void)holder.hello();
+  (void)holder.acquire("0");
+  stuck.hold(Call::kLockClock);
+  holder.mailbox->post(Megahertz{900});
+  stuck.wait_until_held(Call::kLockClock);
+  Client first(node);
+  Client second(node);
+  (void)first.hello();
+  (void)second.hello();
+  first.send(wire::Quiesce{});
+  EXPECT_TRUE(std::holds_alternative<wire::Ended>(holder.next()));  // it has begun, and waits for the driver
+  second.send(wire::Quiesce{});
+  EXPECT_EQ(refusal_of(first.next()), "another quiesce has taken its place");
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(first.ask(wire::Resume{})));
+  EXPECT_EQ(refusal_of(second.next()), "the agent was resumed before it had let go of its GPUs");
+  stuck.release(Call::kLockClock);
+  Client::wait_for([&] { return !stuck.locked(); });
 }
 
 TEST(DaemonDriver, quiesced_for_a_time_it_resumes_by_itself) {

@@ -225,8 +225,17 @@ TEST(Daemon, what_is_no_request_is_refused_and_its_sender_cut_off) {
   EXPECT_EQ(refusal_of(before_hello.ask(wire::GetStatus{})), "the first request must be hello");
 }
 
+/// Waits until the published number of connections is this.
+void wait_for_connections(const Node& node, int count) {
+  const std::string sample = "\nperseus_agent_connections " + std::to_string(count) + "\n";
+  Client::wait_for([&] {
+    const auto text = format::read_file(node.folder() + "/run/metrics.prom", 1 << 20);
+    return text && text->find(sample) != std::string::npos;
+  });
+}
+
 TEST(Daemon, connections_over_the_limit_are_turned_away_with_the_reason) {
-  Node node("clients: {max_connections_per_uid: 2}\n");
+  Node node("{clients: {max_connections_per_uid: 2}, telemetry: {write_period_s: 0.1}}\n");
   ASSERT_TRUE(node.start());
   Client a(node);
   Client b(node);
@@ -238,10 +247,45 @@ TEST(Daemon, connections_over_the_limit_are_turned_away_with_the_reason) {
   (void)c.next();
   EXPECT_TRUE(c.ended);
   a.close();
-  Client::wait_for([&] {
-    Client d(node);
-    return std::holds_alternative<wire::Welcome>(d.hello());
-  });
+  wait_for_connections(node, 1);
+  Client d(node);
+  EXPECT_TRUE(std::holds_alternative<wire::Welcome>(d.hello()));
+}
+
+TEST(Daemon, who_is_turned_away_reads_why_although_it_spoke_first) {
+  Node node("clients: {max_connections_per_uid: 1}\n");
+  node.wait();
+  ASSERT_TRUE(node.start());
+  Client a(node);
+  Client b(node);
+  a.send(wire::Hello{.client = "a"});
+  b.send(wire::Hello{.client = "b"});  // unread when its connection is closed
+  node.run();
+  EXPECT_TRUE(std::holds_alternative<wire::Welcome>(a.next()));
+  EXPECT_EQ(refusal_of(b.next()),
+            "uid " + std::to_string(::getuid()) + " has 1 connections, the limit for one user");
+}
+
+TEST(Daemon, the_socket_belongs_to_the_group_where_there_is_one) {
+  if (::geteuid() != 0) GTEST_SKIP() << "giving a file to a group needs root";
+  static constexpr gid_t kSomeGroup = 54'321;  // any that is not ours; it need not have a name
+  Node node;
+  node.settings.find_group = [] { return std::optional<gid_t>(kSomeGroup); };
+  ASSERT_TRUE(node.start());
+  struct stat status{};
+  ASSERT_EQ(::stat(node.settings.socket.c_str(), &status), 0);
+  EXPECT_EQ(status.st_gid, kSomeGroup);
+  EXPECT_EQ(status.st_uid, ::geteuid());
+  EXPECT_EQ(status.st_mode & 07777U, 0660U);
+}
+
+TEST(Daemon, the_socket_belongs_to_its_own_group_where_there_is_no_other) {
+  Node node;
+  node.settings.find_group = [] { return std::optional<gid_t>(); };
+  ASSERT_TRUE(node.start());
+  struct stat status{};
+  ASSERT_EQ(::stat(node.settings.socket.c_str(), &status), 0);
+  EXPECT_EQ(status.st_gid, ::getegid());
 }
 
 TEST(Daemon, who_says_nothing_is_closed) {

@@ -173,6 +173,8 @@ int run_guard(const GuardSettings& settings) {
   const sigset_t blocked = set_of({SIGTERM, SIGCHLD});
   ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
   ask_to_be_spared();
+  // It had to be inherited to get here, and goes no further.
+  static_cast<void>(::fcntl(settings.socket, F_SETFD, FD_CLOEXEC));
   // The program that has started us waits for this very process only: no child is left to it, and no SIGCHLD
   // later on.
   const pid_t watcher = ::fork();

@@ -73,11 +73,17 @@ void GuardWorker::stop() {
   }
 }
 
+bool GuardWorker::Unit::at_rest() const {
+  const lease::ClockThreadState state = thread->state();
+  return lease == 0 && !starting && !ending && !state.leased && !state.owing;
+}
+
 bool GuardWorker::all_back() const {
-  return std::ranges::all_of(units_, [](const auto& entry) {
-    const lease::ClockThreadState state = entry.second.thread->state();
-    return !entry.second.ending && !state.leased && !state.owing;
-  });
+  return std::ranges::all_of(units_, [](const auto& entry) { return entry.second.at_rest(); });
+}
+
+void GuardWorker::let_go() {
+  std::erase_if(units_, [](const auto& entry) { return entry.second.at_rest(); });
 }
 
 bool GuardWorker::done() const {
@@ -97,6 +103,7 @@ std::optional<lease::Instant> GuardWorker::next_deadline() const {
 void GuardWorker::tick() {
   const lease::Instant now = time_.now();
   bool owing = false;
+  if (!give_up_) let_go();
   for (auto& [gpu, unit] : units_) {
     owing = owing || unit.thread->state().owing;
     if (unit.lease == 0 || give_up_ || waiting_ || now < unit.expires) continue;
@@ -218,6 +225,7 @@ core::Status GuardWorker::start_lease(gpu::Device& device, const wire::Acquire& 
       std::move(terms), source, [this, grant = std::move(grant)](core::Status result) mutable {
         loop_.post([this, grant = std::move(grant), result = std::move(result)] { acquired(grant, result); });
       }));
+  unit->starting = true;
   wait_for_answer(true);
   return {};
 }
@@ -248,6 +256,7 @@ void GuardWorker::restore_leftovers(Unit& unit, const lease::Journal& journal) {
 
 void GuardWorker::acquired(const Grant& grant, const core::Status& status) {
   Unit& unit = units_.at(grant.gpu);
+  unit.starting = false;
   if (give_up_) return;  // stop() has ended it
   if (status) {
     unit.lease = ++last_lease_;
@@ -295,9 +304,10 @@ void GuardWorker::end_lease(Unit& unit, Outcome outcome, lease::Done done) {
   unit.lease = 0;
   unit.ending = true;
   unit.thread->end(outcome, [this, &unit, done = std::move(done)](core::Status status) mutable {
-    // A unit lives as long as this worker, which outlives what it has posted.
-    loop_.post([&unit, done = std::move(done), status = std::move(status)]() mutable {
+    // A unit that is ending is not let go of, and this worker outlives what it has posted.
+    loop_.post([this, &unit, done = std::move(done), status = std::move(status)]() mutable {
       unit.ending = false;
+      if (!give_up_) let_go();  // before the answer: who reads it may let another program have the GPU
       if (done) done(std::move(status));
     });
   });

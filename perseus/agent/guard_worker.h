@@ -61,7 +61,7 @@ class GuardWorker {
   static constexpr lease::Duration kPatience = std::chrono::seconds(30);
 
  private:
-  /// One GPU that this guardian has locked, from its first lease on.
+  /// One GPU that this guardian has locked: while it is leased, or not back yet.
   struct Unit {
     explicit Unit(lease::GpuLock taken) : lock(std::move(taken)) {}
     lease::GpuLock lock;
@@ -69,7 +69,11 @@ class GuardWorker {
     std::uint64_t lease = 0;  ///< 0: none
     lease::Duration time_to_live{};
     lease::Instant expires;
-    bool ending = false;  ///< end() was called and has not answered
+    bool starting = false;  ///< acquire() was called and has not answered
+    bool ending = false;    ///< end() was called and has not answered
+
+    /// Whether it is at its baseline and nobody's.
+    [[nodiscard]] bool at_rest() const;
   };
 
   void on_socket();
@@ -86,6 +90,8 @@ class GuardWorker {
   void release(const wire::Release& request);
   void renew(const wire::Renew& request);
   void end_lease(Unit& unit, lease::Outcome outcome, lease::Done done);
+  /// Lets go of GPUs that are at rest, so that others may lease them.
+  void let_go();
   Unit* find(std::uint64_t lease);
   [[nodiscard]] core::Result<gpu::Device*> find_device(const std::string& name) const;
   void reply(const wire::AgentReply& message, int fd = -1);

@@ -6,17 +6,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <thread>
 
 #include "perseus/wire/mailbox.h"
 #include "perseus/wire/seqpacket.h"
 #include "tests/fake_gpu/fake_device.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::agent {
 namespace {
@@ -32,17 +31,11 @@ constexpr const char* kBoot = "0f5c5a1e-93a8-4a4b-9d2f-5f3a5b7c9d11";
 class GuardWorkerTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string name = "/tmp/perseus-guard-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     directory_.emplace(
         *lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot}));
     start();
   }
-  void TearDown() override {
-    stop();
-    std::filesystem::remove_all(folder_);
-  }
+  void TearDown() override { stop(); }
 
   void start() {
     auto pair = wire::seqpacket_pair();
@@ -100,7 +93,8 @@ class GuardWorkerTest : public testing::Test {
   }
   [[nodiscard]] std::vector<std::string> records() const { return *directory_->list(); }
 
-  std::string folder_;
+  const tests::TemporaryFolder temporary_;
+  const std::string& folder_ = temporary_.path();
   std::optional<lease::StateDirectory> directory_;
   tests::FakeBackend backend_{2};
   lease::ManualTime time_;
@@ -184,6 +178,35 @@ TEST_F(GuardWorkerTest, ASecondGuardianIsToldWhoHoldsTheGpu) {  // fault table, 
   EXPECT_EQ(refusal(wire::Acquire{.gpu = "0"}),
             fmt::format("GPU 0 ({}) is leased to bloom (pid 5, uid 7)", gpu));
   EXPECT_TRUE(std::holds_alternative<wire::Acquired>(ask(wire::Acquire{.gpu = "1"})));
+}
+
+TEST_F(GuardWorkerTest, AGpuThatWasReleasedIsFreeForOtherGuardians) {
+  const auto other =
+      lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot});
+  const std::string gpu = backend_.device(0).identity().uuid;
+  hello();
+  auto [acquired, mailbox] = take();
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(ask(wire::Release{acquired.lease})));
+  EXPECT_TRUE(other->lock_gpu(gpu));
+  EXPECT_EQ(take().first.lease, 2U);
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+}
+
+TEST_F(GuardWorkerTest, AGpuThatIsNotBackYetIsFreeForNobody) {
+  const auto other =
+      lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot});
+  const std::string gpu = backend_.device(0).identity().uuid;
+  hello();
+  auto [acquired, mailbox] = take();
+  wait_for_answer(mailbox, mailbox.post(Megahertz(900)));
+  backend_.device(0).fail(Call::kResetClock, core::Error(ErrorCode::kDriver, "driver away"), 1'000'000);
+  EXPECT_EQ(refusal(wire::Release{acquired.lease}), "driver away");
+  EXPECT_EQ(other->lock_gpu(gpu).error().code(), ErrorCode::kBusy);
+  backend_.device(0).fail(Call::kResetClock, core::Error(ErrorCode::kDriver, "driver away"), 0);
+  while (!other->lock_gpu(gpu)) time_.advance(1s), std::this_thread::yield();
+  EXPECT_EQ(backend_.device(0).locked(), std::nullopt);
+  EXPECT_TRUE(records().empty());
 }
 
 TEST_F(GuardWorkerTest, RestoresFirstWhatItsPredecessorLeft) {  // fault table, row 8

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The executable perseus-agent.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
@@ -49,6 +47,7 @@ int finish(const core::Status& status) {
 
 void declare(CLI::App& app, Arguments& arguments) {
   DaemonSettings& settings = arguments.settings;
+  app.option_defaults()->take_last();  // a site's flags stand after those of the unit
   app.set_version_flag("--version", std::string("perseus-agent ") + kVersion);
   app.add_option("--socket", settings.socket, "Unix socket to serve, or to ask")
       ->type_name("PATH")
@@ -89,7 +88,6 @@ int run_daemon(const DaemonSettings& settings) {
   auto daemon = Daemon::open(settings);
   if (!daemon) return fail(daemon.error());
   const bool back = (*daemon)->run();
-  (void)::unlink(settings.socket.c_str());
   if (!back) {
     std::cerr << "perseus-agent: error: not every GPU is back at its baseline; the journal in "
               << settings.state_dir << " knows which\n";

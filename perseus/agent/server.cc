@@ -106,6 +106,7 @@ void Server::turn_away(const format::UniqueFd& socket, const core::Error& error,
                         .pid = peer.pid,
                         .result = std::string(core::info(error.code()).name),
                         .detail = error.message()});
+  wire::hear_no_more(socket.get());  // it may have said hello already, and must be able to read this
 }
 
 void Server::admit(format::UniqueFd socket) {
@@ -215,6 +216,7 @@ bool Server::answer(const std::weak_ptr<Connection>& weak, std::uint64_t wait,
   if (!connections_.contains(connection->id)) return false;
   connection->waiting.reset();
   connection->last_message = context_.time.now();
+  context_.fleet.keep_alive(connection->id);  // what it sent meanwhile is read only now
   update_interest(*connection);
   reply(*connection, message, fd);
   return true;
@@ -239,6 +241,7 @@ void Server::drop(ConnectionId id, std::string_view reason) {
   connections_.erase(found);
   context_.loop.forget(connection->socket.get());
   if (connection->process) context_.loop.forget(connection->process->fd());
+  wire::hear_no_more(connection->socket.get());  // so that it can read what it was told last
   connection->socket.reset();
   context_.fleet.drop(id, reason);
 }

@@ -69,11 +69,6 @@ void Server::hello(const Shared& connection, const wire::Hello& hello) {
   if (wire::has_input(connection->socket.get())) {
     refuse(*connection,
            core::Error(ErrorCode::kInvalidInput, "something was sent before the welcome to hello was read"));
-    // Closing a socket with unread packets takes the refusal back.
-    constexpr int kMostDrained = 16;
-    for (int i = 0; i < kMostDrained && wire::has_input(connection->socket.get()); ++i) {
-      (void)wire::receive_request(connection->socket.get(), wire::kMaxAgentRequest, wire::Deadline{});
-    }
     return drop(connection->id, "it did not wait for its welcome");
   }
   connection->greeted = true;

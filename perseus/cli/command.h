@@ -44,6 +44,8 @@ std::unique_ptr<Command> make_agent_command();
 std::unique_ptr<Command> make_doctor_command();
 std::unique_ptr<Command> make_serve_command();
 std::unique_ptr<Command> make_status_command();
+std::unique_ptr<Command> make_demo_command();
+std::unique_ptr<Command> make_telemetry_command();
 
 /// Parses `arguments` (without the program's name), runs one command, and returns the exit code of
 /// core::error_table: 0 ok, 1 refused input, 2 usage, 3 environment. Never throws.

@@ -42,7 +42,7 @@ int parse_and_run(std::vector<std::string> arguments, const Io& io) {
   for (auto* make : {make_frontier_command, make_plan_command, make_verify_command, make_schedule_command,
                      make_synth_command, make_report_command, make_sim_command, make_lease_command,
                      make_agent_command, make_doctor_command, make_calibrate_command, make_serve_command,
-                     make_status_command}) {
+                     make_status_command, make_telemetry_command, make_demo_command}) {
     auto command = make();
     CLI::App* subcommand = command->declare(app);
     commands.emplace_back(subcommand, std::move(command));

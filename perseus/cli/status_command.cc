@@ -30,13 +30,20 @@ std::string saving(const server::JobRow& job) {
   return fmt::format("{:.1f} + {:.1f} %", *job.intrinsic_pct, *job.extrinsic_pct);
 }
 
+std::string state_text(const server::JobRow& job) {
+  std::string out = job.state;
+  if (job.state == "profiling") out += fmt::format(" {}/{}", job.windows_done, job.windows_planned);
+  if (job.dry_run) out += " (dry run)";
+  return out;
+}
+
 std::string jobs_table(const std::vector<server::JobRow>& jobs) {
   if (jobs.empty()) return "no jobs\n";
   Table table({"job", "state", "schedule", "ranks", "plan", "stragglers", "predicted", "measured",
                "saved (predicted: intrinsic + extrinsic)"});
   std::string errors;
   for (const server::JobRow& job : jobs) {
-    table.row({job.job, job.state, job.schedule, fmt::format("{}/{}", job.ranks_live, job.ranks_known),
+    table.row({job.job, state_text(job), job.schedule, fmt::format("{}/{}", job.ranks_live, job.ranks_known),
                fmt::format("{}", job.generation), fmt::format("{}", job.stragglers),
                figure(job.predicted_time, job.predicted_energy),
                figure(job.measured_time, job.measured_energy), saving(job)});

@@ -61,8 +61,9 @@ void ClockHold::want_baseline() {
 
 void ClockHold::put(std::uint32_t mhz) {
   if (in_child()) return;
-  const std::uint64_t count = wanted_.load(std::memory_order_relaxed) & ~(kOneWant - 1);
-  wanted_.store((count + kOneWant) | mhz);
+  std::uint64_t before = wanted_.load(std::memory_order_relaxed);
+  while (!wanted_.compare_exchange_weak(before, ((before & ~(kOneWant - 1)) + kOneWant) | mhz)) {
+  }
   flush();
 }
 

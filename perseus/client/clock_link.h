@@ -67,8 +67,8 @@ enum class HoldState : std::uint8_t {
           ///< the agent lets go of its GPUs): the GPU is at its baseline, and the lease is asked for again
 };
 
-/// One GPU's clock, held. Made by ClockLink, which owns it and must outlive its users. want(),
-/// want_baseline() and touch_hook() belong to one thread at a time, the rest to any.
+/// One GPU's clock, held. Made by ClockLink, which owns it and must outlive its users. All functions may be
+/// called by any thread; of wants at the same time one is the latest, and that one counts.
 class ClockHold {
  public:
   ClockHold(const ClockHold&) = delete;

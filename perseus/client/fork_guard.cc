@@ -29,6 +29,10 @@ bool install() {
 
 }  // namespace
 
+bool watch_forks() {
+  return install();
+}
+
 std::uint32_t fork_generation() {
   return generation.load(std::memory_order_relaxed);
 }

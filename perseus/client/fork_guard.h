@@ -8,7 +8,11 @@
 
 namespace perseus::client {
 
+/// Makes fork_generation() count from here on. Idempotent; false: no memory.
+bool watch_forks();
+
 /// How many fork()s lie between the start of the program and this process. One relaxed load: for hot paths.
+/// Counts once watch_forks() or close_in_children() was called.
 [[nodiscard]] std::uint32_t fork_generation();
 
 /// Registers `fd` to be closed in children, and takes it off again. Thread-safe. Beyond kMost descriptors

@@ -42,9 +42,9 @@ bool may_pass(ErrorCode code) {
 /// The reply to hello, on a connection on which nothing else has been said.
 core::Result<wire::Welcome> say_hello(int socket, const std::string& client, wire::Deadline deadline) {
   const wire::AgentRequest hello = wire::Hello{.protocol = wire::kAgentProtocol, .client = client};
-  PERSEUS_RETURN_IF_ERROR(wire::send_packet(socket, wire::encode(hello), -1, deadline));
-  PERSEUS_ASSIGN_OR_RETURN(const wire::Packet packet,
-                           wire::receive_packet(socket, wire::kMaxAgentPacket, deadline));
+  PERSEUS_ASSIGN_OR_RETURN(
+      const wire::Packet packet,
+      wire::exchange_packets(socket, wire::encode(hello), wire::kMaxAgentPacket, deadline));
   if (packet.end)
     return core::fail(ErrorCode::kIo, "the other end closed the connection instead of a welcome");
   PERSEUS_ASSIGN_OR_RETURN(auto reply, wire::parse_agent_reply(packet.bytes));

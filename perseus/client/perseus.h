@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(readability-identifier-naming): names as C libraries have them */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -149,11 +150,14 @@ typedef struct perseus_state {
   uint64_t guard_trips, plans_taken, plans_expired, hook_timeouts;
   uint64_t dropped_reports, refused_answers, link_failures;
   double promised_time_s, iteration_time_s; /**< 0: none; of the last whole step */
+  uint64_t reordered_operations;            /**< that came after others that the plan has behind them */
+  uint64_t lost_records;                    /**< measurements that came too fast */
 } perseus_state;
 /** 0, or an error number. */
 PERSEUS_EXPORT int perseus_get_state(perseus_client* client, perseus_state* state);
 
-/** Baseline clocks, goodbye to server and agent (2 s at most), frees the client. */
+/** Baseline clocks, goodbye to server and agent, frees the client. Takes 2 s at most; 5 s while a guardian of
+ * direct mode is starting. */
 PERSEUS_EXPORT void perseus_close(perseus_client* client);
 
 /** PERSEUS_ABI_VERSION of the library that was loaded. */
@@ -162,5 +166,6 @@ PERSEUS_EXPORT uint32_t perseus_abi_version(void);
 #ifdef __cplusplus
 }
 #endif
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif /* PERSEUS_CLIENT_PERSEUS_H */

@@ -176,7 +176,7 @@ core::Result<std::string> body_of(const std::string& answer) {
                           : std::nullopt;
   if (end == std::string::npos || !status) return fail(ErrorCode::kIo, "the answer is not HTTP");
   std::string body = answer.substr(end + 4);
-  if (*status == 200) return body;
+  if (*status >= 200 && *status < 300) return body;
   const ErrorCode code = *status == 401 || *status == 403 ? ErrorCode::kPermission
                          : *status == 404                 ? ErrorCode::kNotFound
                                                           : ErrorCode::kIo;
@@ -208,6 +208,16 @@ core::Status read_savings(Json& json, JobRow& row) {
   });
 }
 
+core::Status read_profiling(Json& json, JobRow& row) {
+  if (json.take_null()) return {};
+  return json.map(64, [&](const std::string& name) -> core::Status {
+    if (name != "windows_done" && name != "windows_planned") return json.skip_value();
+    PERSEUS_ASSIGN_OR_RETURN(const std::int64_t value, json.integer(0, INT64_MAX));
+    (name == "windows_done" ? row.windows_done : row.windows_planned) = static_cast<std::uint64_t>(value);
+    return {};
+  });
+}
+
 core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   const std::pair<std::string_view, std::string*> texts[] = {
       {"job", &row.job}, {"state", &row.state}, {"schedule", &row.schedule}};
@@ -230,6 +240,11 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   if (name == "predicted") return read_figures(json, row.predicted_time, row.predicted_energy);
   if (name == "measured") return read_figures(json, row.measured_time, row.measured_energy);
   if (name == "saved_predicted") return read_savings(json, row);
+  if (name == "profiling") return read_profiling(json, row);
+  if (name == "dry_run") {
+    PERSEUS_ASSIGN_OR_RETURN(row.dry_run, json.boolean());
+    return {};
+  }
   if (name == "planner_error" && !json.take_null()) {
     PERSEUS_ASSIGN_OR_RETURN(row.planner_error, json.string());
     return {};
@@ -239,15 +254,39 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
 
 }  // namespace
 
-core::Result<std::string> get(const ServerUrl& server, const std::string& path, const GetOptions& options) {
+namespace {
+
+core::Result<std::string> ask(const ServerUrl& server, std::string_view method, const std::string& path,
+                              std::optional<std::string_view> json, const GetOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(Channel channel, Channel::open(server, options));
   const std::string host = server.host.find(':') == std::string::npos ? server.host : '[' + server.host + ']';
   std::string request =
-      fmt::format("GET {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", path, host, server.port);
+      fmt::format("{} {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", method, path, host, server.port);
+  if (json) {
+    request += fmt::format("Content-Type: application/json\r\nContent-Length: {}\r\n", json->size());
+  }
   if (options.token) request += fmt::format("Authorization: Bearer {}\r\n", *options.token);
-  PERSEUS_RETURN_IF_ERROR(channel.write(request + "\r\n"));
+  request += "\r\n";
+  if (json) request += *json;
+  PERSEUS_RETURN_IF_ERROR(channel.write(request));
   PERSEUS_ASSIGN_OR_RETURN(const std::string answer, channel.read_all());
   return body_of(answer);
+}
+
+}  // namespace
+
+core::Result<std::string> get(const ServerUrl& server, const std::string& path, const GetOptions& options) {
+  return ask(server, "GET", path, std::nullopt, options);
+}
+
+core::Result<std::string> post(const ServerUrl& server, const std::string& path, std::string_view json,
+                               const GetOptions& options) {
+  return ask(server, "POST", path, json, options);
+}
+
+core::Result<std::string> remove(const ServerUrl& server, const std::string& path,
+                                 const GetOptions& options) {
+  return ask(server, "DELETE", path, std::nullopt, options);
 }
 
 core::Result<std::string> read_token_file(const std::string& path) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Asks a server: what `perseus status` uses. Blocking, one request a connection, with a deadline.
+// Asks a server: what `perseus status` and `perseus demo` use. Blocking, one request a connection, with a
+// deadline.
 //
 //   PERSEUS_ASSIGN_OR_RETURN(auto at, parse_server_url("https://head-node:7787"));
 //   PERSEUS_ASSIGN_OR_RETURN(std::string body, get(at, "/api/v1/jobs", {.token = token}));
@@ -29,11 +30,17 @@ struct GetOptions {
   core::Seconds deadline{10};  ///< of connecting, and of each read and write
 };
 
-/// The body of a 200 answer, at most 64 MiB. kIo: no connection, or no HTTP; kTimeout; kPermission: 401 or
-/// 403, or a certificate that does not hold; kNotFound: 404; kIo for other statuses, each with the server's
-/// own words.
+/// The body of a good answer (2xx), at most 64 MiB. kIo: no connection, or no HTTP; kTimeout; kPermission:
+/// 401 or 403, or a certificate that does not hold; kNotFound: 404; kIo for other statuses, each with the
+/// server's own words.
 [[nodiscard]] core::Result<std::string> get(const ServerUrl& server, const std::string& path,
                                             const GetOptions& options = {});
+
+/// The same for a POST with a JSON body, and for a DELETE.
+[[nodiscard]] core::Result<std::string> post(const ServerUrl& server, const std::string& path,
+                                             std::string_view json, const GetOptions& options = {});
+[[nodiscard]] core::Result<std::string> remove(const ServerUrl& server, const std::string& path,
+                                               const GetOptions& options = {});
 
 /// Reads a token for `token` above: the last word of the first line of a file that only its owner can read.
 [[nodiscard]] core::Result<std::string> read_token_file(const std::string& path);
@@ -46,6 +53,8 @@ struct JobRow {
   std::optional<core::Joules> predicted_energy, measured_energy;
   std::optional<double> intrinsic_pct, extrinsic_pct;  ///< predicted saving
   std::optional<std::string> planner_error;
+  bool dry_run = false;
+  std::uint64_t windows_done = 0, windows_planned = 0;  ///< of a sweep; 0: none was or is
 };
 
 /// Reads the list; members that it does not know are skipped, so that an older `status` can ask a newer

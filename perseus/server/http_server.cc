@@ -62,7 +62,7 @@ struct Peer {
 
 struct HttpServer::Shared {
   asio::io_context& io;
-  Service& service;
+  HttpHandler& handler;
   Log& log;
   std::optional<TokenTable> tokens;
   HttpLimits limits;
@@ -78,7 +78,7 @@ struct HttpServer::Shared {
   bool beyond_loopback = false;
 
   void complain(std::string_view event, const Peer& peer, std::string_view why) {
-    if (complaints.take("", service.now())) {
+    if (complaints.take("", handler.now())) {
       log.write(Level::kWarning, event, {{"peer", peer.address}, {"reason", why}});
     }
   }
@@ -137,7 +137,7 @@ void authenticate(State& shared, const Peer& peer, std::string_view authorizatio
   if (token) head.principal = shared.tokens->find(*token);
   if (head.principal) return;
   head.close = true;
-  if (!shared.refusals.take(peer.address, shared.service.now())) {
+  if (!shared.refusals.take(peer.address, shared.handler.now())) {
     head.answer = error_response(429, "busy", "too many wrong tokens from this address");
     head.answer->retry_after_s = 1;
     return;
@@ -150,7 +150,7 @@ template <class State>
 Head read_head(State& shared, const Peer& peer, const http::request<http::string_body>& message) {
   Head head;
   head.request.method = std::string(message.method_string());
-  if (!shared.requests.take(peer.address, shared.service.now())) {
+  if (!shared.requests.take(peer.address, shared.handler.now())) {
     head.answer = error_response(429, "busy", "too many requests from this address");
     head.answer->retry_after_s = 1;
     head.close = true;
@@ -169,7 +169,7 @@ Head read_head(State& shared, const Peer& peer, const http::request<http::string
     answer_health(shared, head);
     return head;
   }
-  head.zeus = Service::is_zeus(head.request.target);
+  head.zeus = shared.handler.is_zeus(head.request.target);
   if (peer.zeus_only || head.zeus) {
     const bool open = head.zeus && (peer.zeus_only || peer.loopback);
     if (!open) head.answer = error_response(404, "not_found", "there is nothing at this path");
@@ -179,19 +179,19 @@ Head read_head(State& shared, const Peer& peer, const http::request<http::string
   return head;
 }
 
-/// Hands a request to the service and waits for its answer.
-asio::awaitable<HttpResponse> ask(Service& service, Head head) {
-  const auto start = [&service, &head](auto handler) {
-    const auto shared = std::make_shared<decltype(handler)>(std::move(handler));
+/// Hands a request to the handler and waits for its answer.
+asio::awaitable<HttpResponse> ask(HttpHandler& handler, Head head) {
+  const auto start = [&handler, &head](auto completion) {
+    const auto shared = std::make_shared<decltype(completion)>(std::move(completion));
     Reply reply = [shared](HttpResponse answer) {
       const auto executor = asio::get_associated_executor(*shared);
       asio::post(executor,
                  [shared, answer = std::move(answer)]() mutable { std::move (*shared)(std::move(answer)); });
     };
     if (head.zeus) {
-      service.handle_zeus(std::move(head.request), std::move(reply));
+      handler.handle_zeus(std::move(head.request), std::move(reply));
     } else {
-      service.handle(*head.principal, std::move(head.request), std::move(reply));
+      handler.handle(*head.principal, std::move(head.request), std::move(reply));
     }
   };
   co_return co_await asio::async_initiate<decltype(asio::use_awaitable), void(HttpResponse)>(
@@ -255,7 +255,7 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   error_code error;
   tcp_of(stream).expires_after(duration(shared.limits.header));
   // Until the path is known the largest limit counts; its own one is set before the body is read.
-  parser->body_limit(shared.service.body_limit_most());
+  parser->body_limit(shared.handler.body_limit_most());
   co_await http::async_read_header(stream, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
   const Counted busy(shared.busy);
   if (error) {
@@ -265,7 +265,7 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   Head head = read_head(shared, peer, parser->get());
   const unsigned version = parser->get().version();
   const bool keep_alive = parser->get().keep_alive() && !head.close && !shared.stopping;
-  const std::size_t limit = head.answer ? 0 : shared.service.body_limit(head.request.target);
+  const std::size_t limit = head.answer ? 0 : shared.handler.body_limit(head.request.target);
   const auto announced = parser->content_length();
   const bool has_body = parser->chunked() || (announced && *announced != 0);
   if (!head.answer && announced && *announced > limit) {
@@ -295,7 +295,7 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   parser.reset();
   if (buffer.size() == 0) buffer.shrink_to_fit();
   tcp_of(stream).expires_never();
-  const HttpResponse answer = co_await ask(shared.service, std::move(head));
+  const HttpResponse answer = co_await ask(shared.handler, std::move(head));
   co_return co_await send(stream, answer, keep_alive, version, shared.limits.write);
 }
 
@@ -395,10 +395,10 @@ core::Result<Endpoint> parse_endpoint(const std::string& text, const std::string
   return Endpoint{address, *port, parsed.is_loopback()};
 }
 
-HttpServer::HttpServer(asio::io_context& io, Service& service, Log& log, std::optional<TokenTable> tokens,
+HttpServer::HttpServer(asio::io_context& io, HttpHandler& handler, Log& log, std::optional<TokenTable> tokens,
                        const HttpLimits& limits)
     : shared_(new Shared{.io = io,
-                         .service = service,
+                         .handler = handler,
                          .log = log,
                          .tokens = std::move(tokens),
                          .limits = limits,

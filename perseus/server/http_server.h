@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Sockets: HTTP/1.1 with and without TLS, limits and deadlines, and who a request comes from. What requests
-// mean is the business of Service. The HTTP library stays behind this header.
+// mean is the business of an HttpHandler. The HTTP library stays behind this header.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -13,8 +13,8 @@
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/server/http_handler.h"
 #include "perseus/server/log.h"
-#include "perseus/server/service.h"
 #include "perseus/server/tokens.h"
 
 namespace perseus::server {
@@ -53,7 +53,7 @@ struct TlsFiles {
 class HttpServer {
  public:
   /// `tokens` absent: whoever reaches it may do everything.
-  HttpServer(boost::asio::io_context& io, Service& service, Log& log, std::optional<TokenTable> tokens,
+  HttpServer(boost::asio::io_context& io, HttpHandler& handler, Log& log, std::optional<TokenTable> tokens,
              const HttpLimits& limits);
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

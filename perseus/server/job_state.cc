@@ -72,6 +72,9 @@ bool JobState::begin_incarnation(Registration registration, std::string fence) {
   // What was measured holds for the same computations on the same clocks; the windows under way do not.
   if (sweep_ && sweep_->running()) sweep_->abandon();
   if (anew) sweep_.reset();
+  detector_.reset();
+  suspect_.reset();
+  suspected_.clear();
   if (anew) {
     solved_.reset();
     planner_error_.clear();
@@ -171,6 +174,15 @@ core::Result<Applied> JobState::measure(const RankId& rank, const Measurement& m
   // What was measured under an earlier plan says nothing of this one.
   if (!deployment_ || measurement.generation != deployment_->generation) return Applied::kRepeated;
   state->measured.add(measurement);
+  state->throttled = measurement.throttled;
+  for (const KindTimes& k : measurement.kinds) {
+    if (k.expected <= Seconds(0)) continue;
+    RunningTimes& times = state->kinds[{k.kind, k.stage}];
+    times.count += k.count;
+    times.measured_s += k.count * k.time.value();
+    times.expected_s += k.count * k.expected.value();
+  }
+  if (!deployment_->plans.empty()) detector_.add(rank, measurement);
   return applied;
 }
 
@@ -180,7 +192,16 @@ core::Result<Applied> JobState::guard(const RankId& rank, const GuardReport& rep
   const bool current =
       deployment_ && !deployment_->plans.empty() && report.generation == deployment_->generation;
   if (applied == Applied::kRepeated || !current || guard_) return Applied::kRepeated;
-  guard_ = GuardTrip{rank, report};
+  const auto elsewhere = detector_.usual(rank);
+  const auto before = suspected_.find(rank.dp);
+  const bool again = before != suspected_.end() && now < before->second + settings_.notice_ttl;
+  // Once; if that did not help, the plan is wrong all the same.
+  if (elsewhere && *elsewhere < 1 + detector_.settings().enter && !again) {
+    suspected_.insert_or_assign(rank.dp, now);
+    suspect_ = GuardTrip{rank, report};
+  } else {
+    guard_ = GuardTrip{rank, report};
+  }
   return applied;
 }
 
@@ -234,8 +255,14 @@ std::vector<std::string> JobState::expire_notices(Moment now) {
 void JobState::set_solved(std::shared_ptr<const Solved> solved) {
   // Planned from new measurements: what the guard complained about is answered.
   if (guard_ && deployment_ && solved->profile_sha256 != deployment_->profile_sha256) guard_.reset();
+  if (!solved_ || solved_->profile_sha256 != solved->profile_sha256) detector_.reset();
   solved_ = std::move(solved);
   planner_error_.clear();
+}
+
+std::optional<Verdict> JobState::judge(const RankId& rank) {
+  if (!deployment_ || rank.dp >= deployment_->plans.size()) return std::nullopt;
+  return detector_.judge(rank, std::max(deployment_->plans[rank.dp]->time, deployment_->targets->sync));
 }
 
 Targets JobState::wanted(Moment now) const {
@@ -274,10 +301,8 @@ std::optional<Wish> JobState::wish(Moment now) const {
     return nothing ? std::nullopt : std::optional(Wish{reason, std::nullopt, {}, true});
   };
   if (ended_) return baseline("ended");
-  if (guard_) {
-    if (auto wish = baseline("guard")) return wish;
-    if (!sweep_) return std::nullopt;
-  }
+  // A sweep that is to answer the guard may run; no plan may.
+  if (guard_ && (!sweep_ || (deployment_ && !deployment_->plans.empty()))) return baseline("guard");
   if (sweep_) return sweep_wish(now);
   if (!solved_) {
     // A plan for other orders must not be served; until the new frontier is there, baseline.
@@ -321,6 +346,7 @@ void JobState::deploy(Deployment deployment, bool changed, Moment now) {
   unconfirmed_.clear();
   for (auto& [id, rank] : ranks_) {
     rank.measured = {};
+    rank.kinds.clear();
     if (live(rank, now) && rank.confirmed < deployment_->generation) unconfirmed_.insert(id);
   }
 }

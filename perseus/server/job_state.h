@@ -15,10 +15,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/server/detector.h"
 #include "perseus/server/messages.h"
 #include "perseus/server/names.h"
 #include "perseus/server/planning.h"
@@ -43,6 +45,13 @@ struct RunningMean {
   void add(const Measurement& m);
 };
 
+/// Computations of one kind and stage that a rank measured under the deployed generation.
+struct RunningTimes {
+  std::uint64_t count = 0;
+  double measured_s = 0;  ///< all together
+  double expected_s = 0;  ///< of the same, as the plan says
+};
+
 /// One GPU of the job.
 struct RankState {
   std::uint64_t sequence = 0;
@@ -55,6 +64,8 @@ struct RankState {
   bool left = false;            ///< said goodbye
   std::uint64_t confirmed = 0;  ///< newest generation that it has
   RunningMean measured;
+  std::map<Work, RunningTimes> kinds;
+  double throttled = 0;  ///< share of samples in its last report
 };
 
 /// A straggler notice that counts until a moment.
@@ -140,6 +151,14 @@ class JobState {
   [[nodiscard]] const std::shared_ptr<const Solved>& solved() const { return solved_; }
   [[nodiscard]] const std::string& planner_error() const { return planner_error_; }
 
+  /// A guard that went off while its stage ran as planned in the other pipelines: then its own pipeline is
+  /// slow, not the plan wrong, and it is for the caller to make a straggler of it. Given once.
+  [[nodiscard]] std::optional<GuardTrip> take_suspect() { return std::exchange(suspect_, std::nullopt); }
+  /// The verdict on a rank from all reports so far, and whether a stage has drifted.
+  [[nodiscard]] std::optional<Verdict> judge(const RankId& rank);
+  [[nodiscard]] std::optional<Drift> drift() const { return detector_.drift(); }
+  void forget_reports() { detector_.reset(); }
+
   /// The sweep that is under way. While there is one, nothing but baseline and its windows is wished for.
   [[nodiscard]] const std::optional<Sweep>& sweep() const { return sweep_; }
   /// Why no sweep can begin or go on; empty: one can.
@@ -213,9 +232,12 @@ class JobState {
   std::shared_ptr<const Solved> solved_;
   std::string planner_error_;
   std::optional<GuardTrip> guard_;
+  std::optional<GuardTrip> suspect_;
+  std::map<std::uint32_t, Moment> suspected_;  ///< pipelines whose guard made stragglers of them, and when
   bool ended_ = false;
   std::uint64_t last_generation_ = 0;
   std::optional<Deployment> deployment_;
+  Detector detector_;
   std::optional<Sweep> sweep_;
   std::uint64_t sweep_generation_ = 0;  ///< of its running batch
   std::optional<Moment> past_batch_;    ///< when some rank was first seen behind the last window

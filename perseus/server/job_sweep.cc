@@ -38,7 +38,7 @@ std::vector<SweepRank> JobState::sweep_ranks() const {
 std::string JobState::sweep_obstacle(Moment now) const {
   const std::size_t all = std::size_t{registration_.parallel.data} * registration_.parallel.tensor *
                           registration_.schedule.pipeline();
-  const std::size_t there = live_count(now);
+  const std::size_t there = ranks_.size() < all ? ranks_.size() : live_count(now);
   if (there < all) return fmt::format("{} of {} ranks are there", there, all);
   for (const auto& [id, rank] : ranks_) {
     if (!rank.clock_control) return fmt::format("rank {} does not control its clock", to_text(id));

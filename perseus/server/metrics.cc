@@ -6,6 +6,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <map>
 
 #include "perseus/server/service.h"
 #include "perseus/server/zeus_routes.h"
@@ -48,14 +49,71 @@ ClientMetric::Label label(const char* name, std::string value) {
   return {name, std::move(value)};
 }
 
+/// Per pipeline rank, over all pipelines and GPUs.
+void add_stages(Families& out, const JobState& job, const ClientMetric::Label& named) {
+  constexpr const char* kEnergy = "Energy of an iteration of all GPUs of a pipeline rank.";
+  constexpr const char* kTime =
+      "Time of one computation, mean over those measured and what the plan says for the same.";
+  std::map<Work, RunningTimes> kinds;
+  std::vector<double> joules(job.registration().schedule.pipeline(), 0);
+  for (const auto& [id, rank] : job.ranks()) {
+    joules[id.pp] += rank.measured.energy_j;
+    for (const auto& [work, times] : rank.kinds) {
+      RunningTimes& all = kinds[work];
+      all.count += times.count;
+      all.measured_s += times.measured_s;
+      all.expected_s += times.expected_s;
+    }
+  }
+  for (std::uint32_t pp = 0; pp < joules.size(); ++pp) {
+    core::Joules predicted;
+    for (const auto& plan : job.deployment()->plans) predicted += plan->figures[pp].energy;
+    const auto stage = label("pipeline_rank", std::to_string(pp));
+    out.gauge("perseus_job_stage_joules", kEnergy, {named, stage, label("origin", "predicted")},
+              predicted.value());
+    if (joules[pp] == 0) continue;
+    out.gauge("perseus_job_stage_joules", kEnergy, {named, stage, label("origin", "measured")}, joules[pp]);
+  }
+  for (const auto& [work, times] : kinds) {
+    if (times.count == 0) continue;
+    const double count = static_cast<double>(times.count);
+    const std::vector<ClientMetric::Label> labels = {named,
+                                                     label("kind", std::string(core::letter(work.kind))),
+                                                     label("stage", std::to_string(work.stage))};
+    for (const auto& [origin, seconds] :
+         {std::pair("measured", times.measured_s), std::pair("predicted", times.expected_s)}) {
+      auto with = labels;
+      with.push_back(label("origin", origin));
+      out.gauge("perseus_job_computation_seconds", kTime, std::move(with), seconds / count);
+    }
+  }
+}
+
+void add_sweep(Families& out, const JobState& job, core::Seconds earlier, std::uint64_t sweeps) {
+  const auto named = label("job", job.name());
+  const SweepProgress progress = job.sweep() ? job.sweep()->progress() : SweepProgress{};
+  out.gauge("perseus_job_profiling", "1 while a sweep runs.", {named}, job.sweep() ? 1 : 0);
+  out.gauge("perseus_job_sweep_windows", "Windows of the sweep that runs.", {named, label("state", "done")},
+            static_cast<double>(progress.windows_done));
+  out.gauge("perseus_job_sweep_windows", "Windows of the sweep that runs.",
+            {named, label("state", "planned")}, static_cast<double>(progress.windows_planned));
+  out.counter("perseus_job_sweeps_total", "Sweeps that have ended.", {named}, static_cast<double>(sweeps));
+  out.counter("perseus_job_sweep_cost_seconds_total", "Training time that sweeps have cost.", {named},
+              (earlier + progress.cost).value());
+}
+
 void add_job(Families& out, const JobState& job, const std::optional<Savings>& savings, Moment now) {
   const auto named = label("job", job.name());
   out.gauge("perseus_job_ranks_live", "Ranks heard of within their time to live.", {named},
             static_cast<double>(job.live_count(now)));
   out.gauge("perseus_job_generation", "Number of the deployed generation.", {named},
             job.deployment() ? static_cast<double>(job.deployment()->generation) : 0);
-  out.gauge("perseus_job_stragglers", "Straggler notices that count.", {named},
-            static_cast<double>(job.notices().size()));
+  const auto detected = static_cast<double>(std::ranges::count_if(
+      job.notices(), [](const auto& notice) { return notice.first.starts_with("detected:"); }));
+  constexpr const char* kStragglers = "Straggler notices that count.";
+  out.gauge("perseus_job_stragglers", kStragglers, {named, label("origin", "announced")},
+            static_cast<double>(job.notices().size()) - detected);
+  out.gauge("perseus_job_stragglers", kStragglers, {named, label("origin", "detected")}, detected);
   out.gauge("perseus_job_guarded", "1 while a guard keeps the job at full clocks.", {named},
             job.guard_trip() ? 1 : 0);
   double silent = 0;
@@ -87,7 +145,8 @@ void add_job(Families& out, const JobState& job, const std::optional<Savings>& s
     out.gauge("perseus_job_t_min_seconds", "Iteration time with every computation at its fastest.", {named},
               solved->t_min.value());
   }
-  if (!job.deployment() || job.deployment()->baseline()) return;
+  if (!job.deployment() || job.deployment()->plans.empty()) return;
+  add_stages(out, job, named);
   core::Seconds predicted;
   core::Joules joules;
   for (const auto& plan : job.deployment()->plans) {
@@ -137,6 +196,7 @@ std::string Service::metrics_text() const {
   for (const auto& [name, job] : jobs_) {
     waiting += job->waiters.size();
     add_job(out, job->state, job->savings, now);
+    add_sweep(out, job->state, job->sweep_cost, job->sweeps);
   }
   out.gauge("perseus_polls_waiting", "Ranks whose poll waits for a new plan.", {},
             static_cast<double>(waiting));

@@ -65,9 +65,17 @@ core::Result<PlanBody> body_of(const format::ParsedPlan& plan, std::string json)
                .schedule_sha256 = plan.schedule_sha256};
   PERSEUS_ASSIGN_OR_RETURN(out.sha256, format::sha256_hex(json));
   out.json = std::move(json);
-  for (const auto& rank : plan.ranks) {
-    out.operations.push_back(operations_of(rank));
-    out.zeus_rows.push_back(zeus_row(rank));
+  const Seconds end = plan.sync_time.value_or(plan.time);
+  for (std::size_t r = 0; r < plan.ranks.size(); ++r) {
+    out.operations.push_back(operations_of(plan.ranks[r]));
+    out.zeus_rows.push_back(zeus_row(plan.ranks[r]));
+    auto& figures = out.figures.emplace_back();
+    for (const format::PlannedComputation& c : plan.ranks[r]) {
+      figures.busy += c.time;
+      figures.energy += c.energy;
+    }
+    figures.energy += plan.blocking_power.at(r) * (end - figures.busy);
+    figures.energy = plan.tensor * figures.energy;
   }
   return out;
 }

@@ -37,6 +37,12 @@ struct PlanBody {
   std::vector<std::string> operations;
   /// Per pipeline rank the instruction names and clocks as Zeus's client wants them; clock 0: leave it.
   std::vector<std::vector<std::pair<std::string, std::uint32_t>>> zeus_rows;
+  /// Predicted for one pipeline rank.
+  struct RankFigures {
+    core::Seconds busy;   ///< computations of an iteration
+    core::Joules energy;  ///< of all its GPUs, waiting counted to sync_time, or without one to time
+  };
+  std::vector<RankFigures> figures;
 };
 
 /// One job's frontier and what follows from it alone.

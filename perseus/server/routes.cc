@@ -59,7 +59,7 @@ core::Status check_type(const HttpRequest& request, std::string_view wanted) {
 
 }  // namespace
 
-bool Service::is_zeus(const Target& target) {
+bool Service::is_zeus(const Target& target) const {
   if (target.path.empty() || target.path.size() > 2) return false;
   const std::string& first = target.path.front();
   if (first == "register_job") return target.path.size() == 1;
@@ -444,7 +444,13 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
     if (!post) return reply(wrong_method("POST"));
     const auto hello = parse_rank_hello(request.body);
     if (!hello) return reply(error_response(hello.error()));
-    return answer_message(*job, job->state.hello(*hello, outside_.now()), reply);
+    const auto applied = job->state.hello(*hello, outside_.now());
+    answer_message(*job, applied, reply);
+    if (!applied || *applied != Applied::kApplied) return;
+    job->reuse_tried = false;
+    // The last rank of a job to be profiled begins its sweep.
+    if (goal_of(*job) != SweepGoal::kNone || job->sweep_stage != SweepStage::kNone) advance(job);
+    return;
   }
   const auto rank = parse_rank(path[5]);
   if (!rank) return reply(error_response(rank.error()));
@@ -468,11 +474,13 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
   if (what == "renew") {
     answer_message(*job, apply(parse_renewal(request.body), &JobState::renew), reply);
   } else if (what == "measurements") {
-    answer_message(*job, apply(parse_measurement(request.body), &JobState::measure), reply);
+    const auto applied = apply(parse_measurement(request.body), &JobState::measure);
+    answer_message(*job, applied, reply);
+    if (applied && *applied == Applied::kApplied) watch(job, *rank);
   } else if (what == "guard") {
     const auto applied = apply(parse_guard_report(request.body), &JobState::guard);
     if (applied && *applied == Applied::kApplied) {
-      log().write(Level::kWarning, "guard.tripped", {{"job", job->state.name()}, {"rank", to_text(*rank)}});
+      guard_tripped(job, *rank);
     }
     answer_message(*job, applied, reply);
   } else {

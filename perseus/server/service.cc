@@ -134,7 +134,7 @@ void Service::start_solving(const JobPtr& job) {
                    {"solver_s", format::number_text(solved->solver_seconds.value())}});
       job->state.set_solved(solved);
       const auto& deployed = job->state.deployment();
-      if (deployed && !deployed->baseline() && deployed->profile_sha256 == solved->profile_sha256) {
+      if (deployed && !deployed->plans.empty() && deployed->profile_sha256 == solved->profile_sha256) {
         job->savings = savings_of(*solved, *deployed);
       }
     }
@@ -261,6 +261,10 @@ void Service::set_alarm(Job& job) {
   const Moment now = outside_.now();
   auto next = job.state.next_look(now);
   if (job.retry_at && *job.retry_at > now && (!next || *job.retry_at < *next)) next = job.retry_at;
+  const bool sweep_waits = job.sweep_stage == SweepStage::kNone && goal_of(job) != SweepGoal::kNone;
+  if (sweep_waits && job.next_sweep_at && *job.next_sweep_at > now && (!next || *job.next_sweep_at < *next)) {
+    next = job.next_sweep_at;
+  }
   if (!next || (job.alarm && *job.alarm > now && *job.alarm <= *next)) return;
   job.alarm = next;
   alarms_.emplace(*next, Alarm{job.state.name(), std::nullopt, 0});

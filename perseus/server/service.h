@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "perseus/server/deployment.h"
-#include "perseus/server/http_types.h"
+#include "perseus/server/http_handler.h"
 #include "perseus/server/job_state.h"
 #include "perseus/server/json_text.h"
 #include "perseus/server/log.h"
@@ -53,26 +53,22 @@ struct Counters {
   std::uint64_t polls_superseded = 0;
 };
 
-class Service {
+class Service final : public HttpHandler {
  public:
   Service(Outside outside, const JobSettings& settings, const Limits& limits = {});
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
-  ~Service();
+  ~Service() override;
 
   /// Takes over what the store holds; answers what could not be understood, one sentence each. To be called
   /// once, before anything else.
   std::vector<std::string> restore(const Snapshot& snapshot);
-  /// Answers a request, at once or later. `principal` has been authenticated.
-  void handle(const Principal& principal, HttpRequest request, Reply reply);
+  void handle(const Principal& principal, HttpRequest request, Reply reply) override;
   /// Zeus's routes and nothing else; they know no tokens.
-  void handle_zeus(HttpRequest request, Reply reply);
-  /// Whether a path is one of Zeus's.
-  [[nodiscard]] static bool is_zeus(const Target& target);
-  /// Largest body that a request may have: decided by the path before the body is read.
-  [[nodiscard]] std::size_t body_limit(const Target& target) const;
-  /// The largest of them.
-  [[nodiscard]] std::size_t body_limit_most() const;
+  void handle_zeus(HttpRequest request, Reply reply) override;
+  [[nodiscard]] bool is_zeus(const Target& target) const override;
+  [[nodiscard]] std::size_t body_limit(const Target& target) const override;
+  [[nodiscard]] std::size_t body_limit_most() const override;
   /// Does what has become due.
   void tick();
   /// Answers all waiting polls, for a server that stops.
@@ -85,7 +81,7 @@ class Service {
   /// What Zeus's routes need of a job.
   [[nodiscard]] const JobState* find_job(const std::string& name) const;
   [[nodiscard]] bool has_profile(const std::string& name) const;
-  [[nodiscard]] Moment now() const { return outside_.now(); }
+  [[nodiscard]] Moment now() const override { return outside_.now(); }
   [[nodiscard]] std::int64_t wall_ms() const { return outside_.wall_ms(); }
   Log& log() { return *outside_.log; }
 
@@ -107,6 +103,8 @@ class Service {
     SweepStage sweep_stage = SweepStage::kNone;
     std::string sweep_why;                ///< what the sweep that runs is for
     std::string reprofile_why;            ///< a new sweep is wanted: "drift ...", "guard ..."
+    bool reuse_tried = false;             ///< no shared profile fits the ranks that are there
+    std::string drift;                    ///< what was seen and not yet measured anew
     std::string sweep_error;              ///< why the last one came to nothing
     std::optional<Moment> next_sweep_at;  ///< not sooner
     std::uint64_t sweeps = 0;             ///< that have ended, since the server started
@@ -166,6 +164,13 @@ class Service {
   void adopt_profile(const JobPtr& job, std::string csv, MeasuredFacts facts, const std::string& origin,
                      std::vector<Change> changes);
   void restore_sweeps(const Snapshot& snapshot, std::vector<std::string>& findings_out);
+  // service_watch.cc: stragglers and drift that are seen in reports, guards that go off
+  void watch(const JobPtr& job, const RankId& rank);
+  void watch_straggler(const JobPtr& job, const RankId& rank);
+  void put_detected(Job& job, const RankId& rank, const Verdict& verdict);
+  void watch_drift(const JobPtr& job);
+  void guard_tripped(const JobPtr& job, const RankId& rank);
+  void want_profile(Job& job, std::string why);
   void post_window(const JobPtr& job, const RankId& rank, HttpRequest& request, const Reply& reply);
 
   // routes.cc: one function for each resource
@@ -194,6 +199,7 @@ class Service {
   [[nodiscard]] std::string job_summary(const Job& job) const;
   [[nodiscard]] std::string job_detail(const Job& job) const;
   void append_summary(JsonText& out, const Job& job) const;
+  void append_profiling(JsonText& out, const Job& job) const;
   [[nodiscard]] std::string notices_json(const Job& job) const;
   // metrics.cc
   [[nodiscard]] std::string metrics_text() const;

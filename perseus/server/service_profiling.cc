@@ -35,6 +35,7 @@ void Service::profile(const JobPtr& job) {
                    {"cost_s", format::number_text(progress.cost.value())}});
     }
     if (state.sweep()->finished()) return end_sweep(job);
+    if (state.sweep()->running()) return;
     const bool outdated = state.sweep_obstacle(now).empty() && state.sweep_ranks() != state.sweep()->ranks();
     if (!outdated) return;
     log().write(Level::kWarning, "sweep.restarted",
@@ -43,6 +44,7 @@ void Service::profile(const JobPtr& job) {
   }
   if (job->sweep_stage != SweepStage::kNone || goal_of(*job) == SweepGoal::kNone) return;
   if (reuse_profile(job)) return;
+  // The first sweep that a job needs is not held back; a repetition is.
   if (job->next_sweep_at && now < *job->next_sweep_at) return;
   if (state.sweep_obstacle(now).empty()) begin_sweep(job, goal_of(*job));
 }
@@ -157,6 +159,7 @@ void Service::adopt_profile(const JobPtr& job, std::string csv, MeasuredFacts fa
     job->profile_origin = origin;
     job->facts = std::move(facts);
     job->reprofile_why.clear();
+    job->drift.clear();
     log().write(Level::kInfo, "profile.stored",
                 {{"job", job->state.name()}, {"sha256", sha256}, {"origin", origin}});
     start_solving(job);
@@ -179,7 +182,8 @@ bool Service::reuse_profile(const JobPtr& job) {
   const std::size_t all =
       std::size_t{degrees.data} * degrees.tensor * job->state.registration().schedule.pipeline();
   // The clocks of all GPUs are part of the key.
-  if (!job->profile_csv.empty() || job->state.ranks().size() < all) return false;
+  if (job->reuse_tried || !job->profile_csv.empty() || job->state.ranks().size() < all) return false;
+  job->reuse_tried = true;
   const auto found = shared_.find(shared_key(*job));
   if (found == shared_.end()) return false;
   auto facts = parse_facts(found->second.facts);

@@ -39,6 +39,8 @@ struct JobSettings {
   core::Seconds reprofile_interval{1800};
   /// Life of a straggler notice that names none, and the longest that one may have.
   core::Seconds notice_ttl{600};
+  /// Life of a notice about a straggler that we saw ourselves; each report that still shows it renews it.
+  core::Seconds detected_ttl{120};
   core::Seconds notice_ttl_most{7 * 86'400.0};
 };
 

@@ -48,9 +48,10 @@ inline Truth usual_truth() {
 struct RankNoise {
   double time = 0.004;            ///< of one computation, relative
   double counter_period_s = 0.1;  ///< of the energy counter
-  double update_seen_s = 0.002;   ///< an update is seen up to so late
-  double throttled = 0;           ///< share of throttled samples that is reported
-  double slow = 1;                ///< times are stretched by this
+  double update_seen_s =
+      0.002;             ///< an update is taken to be within so much of its moment, both ways together
+  double throttled = 0;  ///< share of throttled samples that is reported
+  double slow = 1;       ///< times are stretched by this
   bool whole_iterations = false;  ///< the counter changes once an iteration: worst of all
 };
 
@@ -151,9 +152,9 @@ class SimulatedRank {
     const double period = noise_.whole_iterations ? iteration : noise_.counter_period_s;
     EnergySums out;
     double true_before = period * uniform(random_);
-    double seen_before = true_before + noise_.update_seen_s * uniform(random_);
+    double seen_before = true_before + noise_.update_seen_s * (uniform(random_) - 0.5);
     for (double now = true_before + period; now + noise_.update_seen_s < length; now += period) {
-      const double seen = now + noise_.update_seen_s * uniform(random_);
+      const double seen = now + noise_.update_seen_s * (uniform(random_) - 0.5);
       std::map<EnergyColumn, double> seconds;
       std::map<EnergyColumn, double> unseen;
       const double joules = collect(runs, true_before, now, unseen);

@@ -2,6 +2,7 @@
 //
 // Jobs as they are shown. Every figure says whether it was predicted or measured (DESIGN law 7).
 #include <algorithm>
+#include <cmath>
 
 #include "perseus/server/json_text.h"
 #include "perseus/server/service.h"
@@ -9,13 +10,26 @@
 namespace perseus::server {
 namespace {
 
+/// A condition number beyond this is that of equations which tell nothing apart.
+constexpr double kMostShown = 1e300;
+
 std::string_view state_of(const JobState& job, std::size_t live, bool solving) {
   if (job.ended()) return "ended";
-  if (job.guard_trip()) return "guarded";
   if (!job.ranks().empty() && live == 0) return "silent";
-  if (job.deployment() && !job.deployment()->baseline()) return "planned";
+  if (job.sweep()) return "profiling";
+  if (job.guard_trip()) return "guarded";
+  if (job.deployment() && !job.deployment()->plans.empty()) return "planned";
   if (solving) return "planning";
   return job.planner_error().empty() ? "waiting" : "failed";
+}
+
+/// A text, or null where there is none.
+void append_text(JsonText& out, std::string_view text) {
+  if (text.empty()) {
+    out.null();
+  } else {
+    out.text(text);
+  }
 }
 
 struct Predicted {
@@ -24,7 +38,7 @@ struct Predicted {
 };
 
 std::optional<Predicted> predicted(const JobState& job) {
-  if (!job.deployment() || job.deployment()->baseline()) return std::nullopt;
+  if (!job.deployment() || job.deployment()->plans.empty()) return std::nullopt;
   Predicted out;
   for (const auto& plan : job.deployment()->plans) {
     out.time = std::max({out.time, plan->time, job.deployment()->targets->sync});
@@ -73,6 +87,7 @@ void append_measured(JsonText& out, const std::optional<Measured>& m) {
 void append_notice(JsonText& out, const std::string& id, const ActiveNotice& active, Moment now) {
   const StragglerNotice& n = active.notice;
   out.begin_object().key("id").text(id).key("cause").text(n.cause);
+  out.key("detected").boolean(id.starts_with("detected:"));
   if (n.rank) {
     out.key("rank").text(to_text(*n.rank));
   } else {
@@ -109,6 +124,68 @@ void append_deployment(JsonText& out, const std::optional<Deployment>& d) {
   out.end_array().end_object();
 }
 
+/// Predicted beside measured, for one pipeline rank over all its GPUs and pipelines.
+void append_stage(JsonText& out, const JobState& job, std::uint32_t pp) {
+  const auto& deployment = job.deployment();
+  out.begin_object().key("predicted");
+  if (deployment && !deployment->plans.empty()) {
+    core::Joules energy;
+    core::Seconds busy;
+    for (const auto& plan : deployment->plans) {
+      energy += plan->figures[pp].energy;
+      busy = std::max(busy, plan->figures[pp].busy);
+    }
+    out.begin_object().key("busy_s").number(busy.value()).key("energy_j").number(energy.value()).end_object();
+  } else {
+    out.null();
+  }
+  out.key("measured");
+  append_measured(out, measured(job, pp));
+  std::map<Work, RunningTimes> kinds;
+  for (const auto& [id, rank] : job.ranks()) {
+    if (id.pp != pp) continue;
+    for (const auto& [work, times] : rank.kinds) {
+      RunningTimes& all = kinds[work];
+      all.count += times.count;
+      all.measured_s += times.measured_s;
+      all.expected_s += times.expected_s;
+    }
+  }
+  out.key("kinds").begin_array();
+  for (const auto& [work, times] : kinds) {
+    const double count = static_cast<double>(std::max<std::uint64_t>(1, times.count));
+    out.begin_object().key("kind").text(core::letter(work.kind)).key("stage").number(work.stage);
+    out.key("count").number(times.count).key("measured_time_s").number(times.measured_s / count);
+    out.key("predicted_time_s").number(times.expected_s / count).end_object();
+  }
+  out.end_array().end_object();
+}
+
+/// What a measured profile says of itself.
+void append_facts(JsonText& out, const std::optional<MeasuredFacts>& facts) {
+  out.key("profile_facts");
+  if (!facts) {
+    out.null();
+    return;
+  }
+  out.begin_object().key("blocking_power").begin_array();
+  for (const BlockingPower& b : facts->blocking) {
+    out.begin_object().key("power_w").number(b.base.value()).key("clock_mhz").number(b.clock.value());
+    out.key("per_mhz_w").number(b.per_mhz_w).key("confidence95_w").number(b.half_width.value()).end_object();
+  }
+  out.end_array().key("energies").begin_array();
+  for (const RankTrust& t : facts->trust) {
+    // Not finite: null.
+    out.begin_object().key("condition_number").number(t.condition < kMostShown ? t.condition : INFINITY);
+    out.key("intervals").number(t.intervals).key("told_apart").boolean(t.told_apart);
+    out.key("confidence95_pct").number(100 * t.worst_share);
+    out.key("confidence95_of_sums_pct").number(100 * t.worst_sum_share).end_object();
+  }
+  out.end_array().key("notes").begin_array();
+  for (const std::string& note : facts->notes) out.text(note);
+  out.end_array().end_object();
+}
+
 void append_ranks(JsonText& out, const JobState& job, Moment now) {
   out.key("ranks").begin_array();
   for (const auto& [id, rank] : job.ranks()) {
@@ -139,19 +216,15 @@ void Service::append_summary(JsonText& out, const Job& job) const {
   out.key("parallel").begin_object().key("pipeline").number(state.registration().schedule.pipeline());
   out.key("tensor").number(degrees.tensor).key("data").number(degrees.data).end_object();
   out.key("profile_sha256");
-  if (job.profile_sha256.empty()) {
-    out.null();
-  } else {
-    out.text(job.profile_sha256);
-  }
+  append_text(out, job.profile_sha256);
+  out.key("profile_origin");
+  append_text(out, job.profile_origin);
+  out.key("dry_run").boolean(state.dry_run()).key("profiling");
+  append_profiling(out, job);
   out.key("ranks_live").number(live).key("ranks_known").number(state.ranks().size());
   out.key("generation").number(state.deployment() ? state.deployment()->generation : 0);
   out.key("stragglers").number(state.notices().size()).key("planner_error");
-  if (state.planner_error().empty()) {
-    out.null();
-  } else {
-    out.text(state.planner_error());
-  }
+  append_text(out, state.planner_error());
   out.key("predicted");
   if (const auto p = predicted(state)) {
     out.begin_object()
@@ -175,6 +248,32 @@ void Service::append_summary(JsonText& out, const Job& job) const {
   } else {
     out.null();
   }
+}
+
+void Service::append_profiling(JsonText& out, const Job& job) const {
+  const auto& sweep = job.state.sweep();
+  const bool wanted = goal_of(job) != SweepGoal::kNone;
+  if (!sweep && !wanted && job.sweep_error.empty() && job.drift.empty() && job.sweeps == 0) {
+    out.null();
+    return;
+  }
+  const SweepProgress progress = sweep ? sweep->progress() : SweepProgress{};
+  out.begin_object().key("running").boolean(sweep.has_value()).key("reason");
+  append_text(out, sweep ? job.sweep_why : job.reprofile_why);
+  out.key("waits_for");
+  const bool waits = wanted && job.sweep_stage == SweepStage::kNone;
+  append_text(out, waits ? job.state.sweep_obstacle(outside_.now()) : "");
+  out.key("windows_done")
+      .number(progress.windows_done)
+      .key("windows_planned")
+      .number(progress.windows_planned);
+  out.key("cost_s").number((job.sweep_cost + progress.cost).value());
+  out.key("budget_s").number(job.state.registration().profiling.budget.value());
+  out.key("sweeps").number(job.sweeps).key("error");
+  append_text(out, job.sweep_error);
+  out.key("drift");
+  append_text(out, job.drift);
+  out.end_object();
 }
 
 std::string Service::job_summary(const Job& job) const {
@@ -220,6 +319,11 @@ std::string Service::job_detail(const Job& job) const {
   }
   out.key("notices").begin_array();
   for (const auto& [id, active] : state.notices()) append_notice(out, id, active, now);
+  out.end_array();
+  append_facts(out, job.facts);
+  out.key("stages").begin_array();
+  for (std::uint32_t pp = 0; pp < state.registration().schedule.pipeline(); ++pp)
+    append_stage(out, state, pp);
   out.end_array().key("measured_by_pipeline_rank").begin_array();
   for (std::uint32_t pp = 0; pp < state.registration().schedule.pipeline(); ++pp) {
     append_measured(out, measured(state, pp));

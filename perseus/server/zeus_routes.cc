@@ -293,7 +293,7 @@ void ZeusRoutes::answer_if_ready(Job& job) {
   if (!all_here || job.waiting.empty()) return;
   if (!state->planner_error().empty() && !state->solved()) return refuse_all(state->planner_error());
   const auto& deployment = state->deployment();
-  if (!deployment || deployment->baseline() || deployment->incarnation != state->incarnation()) return;
+  if (!deployment || deployment->plans.empty() || deployment->incarnation != state->incarnation()) return;
   if (!deployment->profile_sha256.starts_with(job.sha256)) {
     return refuse_all(fmt::format("job {} is planned from profile {}, not {}", job.job,
                                   deployment->profile_sha256, job.sha256));

@@ -15,8 +15,10 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "perseus/core/result.h"
 #include "perseus/format/unique_fd.h"
@@ -59,6 +61,13 @@ struct Request {
 /// As receive_packet(), for a socket of identify_senders(). A packet with a descriptor is refused
 /// (kInvalidInput); the kernel drops the descriptor without making one here.
 [[nodiscard]] core::Result<Request> receive_request(int socket, std::size_t limit, Deadline deadline);
+/// Sends one packet and receives one. A peer that has hung up may have said why before it did: that is
+/// received even where nothing could be sent any more. Errors of send_packet() and receive_packet().
+[[nodiscard]] core::Result<Packet> exchange_packets(int socket, std::string_view bytes, std::size_t limit,
+                                                    Deadline deadline);
+/// Hears nothing more from a peer: what it has sent is thrown away, and it can send no more. To be called
+/// before closing, since closing with unread packets would take back what the peer has not read yet.
+void hear_no_more(int socket);
 /// Whether something is there to be received, or the peer has closed.
 [[nodiscard]] bool has_input(int socket);
 
@@ -76,10 +85,43 @@ struct Peer {
 /// socket's name may be (107 bytes); kIo. The result is close-on-exec and non-blocking.
 [[nodiscard]] core::Result<format::UniqueFd> connect_seqpacket(const std::string& path, Deadline deadline);
 
+struct Listener;
+
+/// The name of a listening socket: while this lives nobody else can take it. The lock that says so is an
+/// flock on a file PATH.lock beside the socket, which stays there; the kernel lets go of it when the process
+/// ends, however. Movable.
+class SocketName {
+ public:
+  SocketName(SocketName&&) noexcept = default;
+  SocketName& operator=(SocketName&&) = delete;
+  SocketName(const SocketName&) = delete;
+  SocketName& operator=(const SocketName&) = delete;
+  /// Removes the socket, if it is still this one, then lets go of the name.
+  ~SocketName();
+
+ private:
+  struct Inode {
+    std::uint64_t device = 0;
+    std::uint64_t number = 0;
+  };
+  friend core::Result<Listener> listen_seqpacket(const std::string& path, mode_t mode);
+  SocketName(std::string path, format::UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+
+  std::string path_;
+  format::UniqueFd lock_;
+  Inode inode_;  ///< of the socket, once there is one
+};
+
+struct Listener {
+  SocketName name;
+  format::UniqueFd socket;
+};
+
 /// Binds and listens. A socket that nobody listens at any more is replaced, a live one never (kBusy, naming
-/// the path); what is no socket is never removed (kInvalidInput). The path belongs to the caller: unlink it
-/// at the end. `mode` are its permission bits. kIo, kPermission.
-[[nodiscard]] core::Result<format::UniqueFd> listen_seqpacket(const std::string& path, mode_t mode);
+/// the path): of several processes that try at one moment exactly one succeeds. What is no socket is never
+/// removed (kInvalidInput). Whoever sees the socket can connect. `mode` are the permission bits; `path` may
+/// have 103 bytes. kIo, kPermission, kNotFound: no such folder.
+[[nodiscard]] core::Result<Listener> listen_seqpacket(const std::string& path, mode_t mode);
 
 /// A connected pair, both ends close-on-exec and non-blocking. kIo.
 struct SocketPair {

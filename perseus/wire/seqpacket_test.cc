@@ -15,6 +15,8 @@
 #include <fstream>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace perseus::wire {
 namespace {
 
@@ -34,19 +36,12 @@ int open_descriptors() {
   return count;
 }
 
-/// A folder that goes with the test.
 class SeqpacketFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = "/tmp/perseus-seqpacket-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  [[nodiscard]] std::string path(const char* name) const { return folder_ + '/' + name; }
+  [[nodiscard]] std::string path(const char* name) const { return folder_.file(name); }
 
  private:
-  std::string folder_;
+  const tests::TemporaryFolder folder_;
 };
 
 TEST(Seqpacket, CarriesPacketsWhole) {
@@ -179,7 +174,7 @@ TEST_F(SeqpacketFiles, ListensAndConnects) {
   const auto client = connect_seqpacket(path("s"), kNow);
   ASSERT_TRUE(client) << client.error().text();
   EXPECT_NE(::fcntl(client->get(), F_GETFD) & FD_CLOEXEC, 0);
-  const UniqueFd server(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd server(::accept4(listener->socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
   ASSERT_TRUE(server);
   ASSERT_TRUE(send_packet(client->get(), "hello", -1, kNow));
   const auto request = receive_request(server.get(), 16, soon());
@@ -194,7 +189,7 @@ TEST_F(SeqpacketFiles, WhatWasSentBeforeTheAcceptHasItsSenderToo) {
   const auto client = connect_seqpacket(path("s"), kNow);
   ASSERT_TRUE(client);
   ASSERT_TRUE(send_packet(client->get(), "early", -1, kNow));
-  const UniqueFd server(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd server(::accept4(listener->socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
   EXPECT_EQ(receive_request(server.get(), 16, soon())->sender, ::getpid());
 }
 
@@ -245,15 +240,99 @@ TEST_F(SeqpacketFiles, AFullQueueIsWaitedForUntilTheDeadlineOnly) {
   }
 }
 
-TEST_F(SeqpacketFiles, ReplacesAStaleSocketButNeverALiveOne) {
+TEST_F(SeqpacketFiles, ALiveSocketIsNeverReplaced) {
   auto first = listen_seqpacket(path("s"), 0600);
   ASSERT_TRUE(first);
   const auto second = listen_seqpacket(path("s"), 0600);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code(), ErrorCode::kBusy);
-  EXPECT_EQ(second.error().text(), path("s") + ": another process listens at this socket");
-  first->reset();  // as after SIGKILL: the file stays, nobody listens
+  EXPECT_EQ(second.error().text(), path("s") + ": another process listens at this socket, or is about to");
+  // Who stopped listening and still has the name keeps it.
+  first->socket.reset();
+  EXPECT_EQ(listen_seqpacket(path("s"), 0600).error().code(), ErrorCode::kBusy);
+}
+
+/// A socket file as an agent leaves it that knew no lock, or whose lock the kernel has let go of.
+UniqueFd bind_by_hand(const std::string& path) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::ranges::copy(path, std::begin(address.sun_path));
+  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
+TEST_F(SeqpacketFiles, AStaleSocketIsReplacedAndTheNewOneRemovedAtTheEnd) {
+  bind_by_hand(path("s")).reset();  // as after SIGKILL: the file stays, nobody listens
+  {
+    const auto listener = listen_seqpacket(path("s"), 0600);
+    ASSERT_TRUE(listener) << listener.error().text();
+    EXPECT_TRUE(connect_seqpacket(path("s"), kNow));
+  }
+  EXPECT_FALSE(std::filesystem::exists(path("s")));
+}
+
+TEST_F(SeqpacketFiles, ALiveSocketOfSomebodyWithoutALockIsLeftAloneToo) {
+  const UniqueFd live = bind_by_hand(path("s"));
+  ASSERT_EQ(::listen(live.get(), 1), 0);
+  const auto listener = listen_seqpacket(path("s"), 0600);
+  ASSERT_FALSE(listener);
+  EXPECT_EQ(listener.error().text(), path("s") + ": another process listens at this socket");
+  EXPECT_TRUE(connect_seqpacket(path("s"), kNow));
+}
+
+TEST_F(SeqpacketFiles, WhatAKilledProcessLeftHalfMadeIsNoHindrance) {
+  bind_by_hand(path("s.new")).reset();
   EXPECT_TRUE(listen_seqpacket(path("s"), 0600));
+  EXPECT_FALSE(std::filesystem::exists(path("s.new")));
+  std::ofstream(path("s.new")) << "precious";
+  EXPECT_EQ(listen_seqpacket(path("s"), 0600).error().text(),
+            path("s.new") + ": there is something here that is no socket; it is left alone");
+  EXPECT_TRUE(std::filesystem::exists(path("s.new")));
+}
+
+TEST_F(SeqpacketFiles, OnlyItsOwnSocketIsRemovedAtTheEnd) {
+  UniqueFd other;
+  {
+    const auto listener = listen_seqpacket(path("s"), 0600);
+    ASSERT_TRUE(listener);
+    std::filesystem::rename(path("s"), path("moved"));
+    other = bind_by_hand(path("s"));
+  }
+  EXPECT_TRUE(std::filesystem::exists(path("s")));
+}
+
+TEST_F(SeqpacketFiles, ALockThatIsALinkIsNotFollowed) {
+  std::filesystem::create_symlink(path("elsewhere"), path("s.lock"));
+  EXPECT_EQ(listen_seqpacket(path("s"), 0600).error().text(),
+            "cannot open " + path("s") + ".lock: Too many levels of symbolic links");
+  EXPECT_FALSE(std::filesystem::exists(path("elsewhere")));
+}
+
+TEST(Seqpacket, WhatWasSaidLastCanBeReadAlthoughThePeerSpokeToo) {
+  auto pair = seqpacket_pair();
+  ASSERT_TRUE(pair);
+  const UniqueFd gift(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "hello", -1, kNow));
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "gift", gift.get(), kNow));
+  ASSERT_TRUE(send_packet(pair->ours.get(), "no", -1, kNow));
+  hear_no_more(pair->ours.get());
+  pair->ours.reset();
+  // Nothing can be sent any more, and what stands there is the answer all the same.
+  const auto answer = exchange_packets(pair->theirs.get(), "again", 16, soon());
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ(answer->bytes, "no");
+  EXPECT_EQ(exchange_packets(pair->theirs.get(), "again", 16, soon()).error().text(),
+            "cannot send: Broken pipe");
+}
+
+TEST(Seqpacket, AnExchangeIsAPacketEachWay) {
+  const auto pair = seqpacket_pair();
+  ASSERT_TRUE(pair);
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "answer", -1, kNow));
+  EXPECT_EQ(exchange_packets(pair->ours.get(), "question", 16, soon())->bytes, "answer");
+  EXPECT_EQ(receive_packet(pair->theirs.get(), 16, soon())->bytes, "question");
+  EXPECT_EQ(exchange_packets(pair->ours.get(), "question", 16, kNow).error().code(), ErrorCode::kTimeout);
 }
 
 TEST_F(SeqpacketFiles, RemovesNothingThatIsNoSocket) {

@@ -35,6 +35,8 @@ class Campaign:
         self.owners: list[Owner] = []
         self.restore_s: dict[str, list[float]] = {victim: [] for victim in VICTIMS}
         self.left_low = 0
+        self.acknowledged = 0  # leases that were given when their agent was killed
+        self.lost = 0  # those of which the journal knew nothing
 
     def start_missing(self) -> None:
         if self.node.agent is None or self.node.agent.child.poll() is not None:
@@ -43,6 +45,7 @@ class Campaign:
         ready = self.random.random() < 0.7
         clocks = [210 + 15 * self.random.randrange(80) for _ in range(3)]
         self.owners = [self.node.start_owner(str(gpu), clocks, interval_s=0.001, ready=ready) for gpu in (0, 1)]
+        self.ready = ready
 
     def kill(self, victim: str) -> None:
         # Both signals before waiting for either: they die at one moment.
@@ -58,10 +61,13 @@ class Campaign:
         for process in doomed:
             process.child.wait(30)
 
-    def supervise(self) -> None:
+    def supervise(self, victim: str) -> None:
         """Only if the agent is dead."""
         if self.node.agent.child.poll() is None:
             return
+        if self.ready and victim == "agent":  # both owners lived, and had their leases
+            self.acknowledged += 2
+            self.lost += 2 - self.node.records()
         does = self.random.choice(SUPERVISORS)
         if "hook" in does:
             self.node.run_agent("--restore")
@@ -75,7 +81,7 @@ class Campaign:
         time.sleep(delay)
         self.kill(victim)
         start = time.monotonic()
-        self.supervise()
+        self.supervise(victim)
         # Owners that live hold their leases, if the agent does: only the dead ones' clocks must come back.
         for owner in self.owners:
             owner.kill()
@@ -97,6 +103,8 @@ class Campaign:
         return {
             "kills": sum(map(len, self.restore_s.values())),
             "gpus_left_low": self.left_low,
+            "acknowledged": self.acknowledged,
+            "acknowledged_lost": self.lost,
             "records_left": len(list(self.node.state_dir.glob("*.lease"))),
             **{victim: figures(times) for victim, times in self.restore_s.items() if times},
         }
@@ -128,7 +136,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result = run(arguments.perseus, Path(folder), arguments.kills, arguments.seed, arguments.log)
     print(json.dumps(result))
-    return 0 if result["gpus_left_low"] == 0 and result["locked_at_end"] == 0 and result["records_left"] == 0 else 1
+    zeros = ["gpus_left_low", "acknowledged_lost", "locked_at_end", "records_left"]
+    return 0 if all(result[zero] == 0 for zero in zeros) else 1
 
 
 if __name__ == "__main__":

@@ -31,6 +31,17 @@ KIND_BASELINE = 2
 ANSWERS = ["none", "applied", "refused", "failed", "yielded", "uncontrollable", "ended"]
 MAX_PACKET = 128 * 1024
 
+# Another program that sets a clock, by NVML itself.
+NVML_LOCK = """
+import ctypes, os, sys
+nvml = ctypes.CDLL(os.environ["PERSEUS_SIM_NVML"])
+device = ctypes.c_void_p()
+gpu, mhz = map(int, sys.argv[1:])
+assert nvml.nvmlInit_v2() == 0
+assert nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(device)) == 0
+assert nvml.nvmlDeviceSetGpuLockedClocks(device, mhz, mhz) == 0
+"""
+
 
 class RefusedError(Exception):
     """The agent said no."""
@@ -209,7 +220,7 @@ class Owner(Process):
 class Node:
     """A machine of its own: simulated GPUs in shared memory, run and state folders, one agent at a time."""
 
-    def __init__(self, perseus: Path, folder: Path, gpus: int = 2, gpu_model: str = "a100-sxm-80g", seed: int = 1):
+    def __init__(self, perseus: Path, folder: Path, gpus: int = 2, gpu_model: str = "a100-sxm-80g", seed: int = 1, time_scale: float = 1):  # fmt: skip
         self.perseus = Path(perseus)
         self.folder = folder
         self.socket = folder / "run" / "agent.sock"
@@ -222,7 +233,7 @@ class Node:
         self._clients: list[Client] = []
         # Open to other users, as real device files are: some tests are about them.
         made = self.run(
-            "sim", "create", "--gpus", gpus, "--gpu-model", gpu_model, "--seed", seed, "--every-user",
+            "sim", "create", "--gpus", gpus, "--gpu-model", gpu_model, "--seed", seed, "--every-user", "--time-scale", time_scale,
             "--path", folder / "gpus", env=dict(os.environ),
         )  # fmt: skip
         exports = dict(re.findall(r"^export (\w+)=(.*)$", made.stdout, re.MULTILINE))
@@ -262,6 +273,11 @@ class Node:
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    def keep(self, process: Process) -> Process:
+        """Killed at the latest with the node."""
+        self._processes.append(process)
+        return process
+
     # Files of the agent. JSON is YAML.
     def write_config(self, config: dict) -> None:
         self._write(self.config, config)
@@ -282,8 +298,7 @@ class Node:
         ]  # fmt: skip
 
     def start_agent(self, *arguments: object, wait: bool = True, env: dict[str, str] | None = None) -> Process:
-        self.agent = Process(self.agent_command(*arguments), {**self.env, **(env or {})}, self.log)
-        self._processes.append(self.agent)
+        self.agent = self.keep(Process(self.agent_command(*arguments), {**self.env, **(env or {})}, self.log))
         if wait:
             wait_until(self.agent_answers)
         return self.agent
@@ -305,7 +320,7 @@ class Node:
         self, gpu: str, clocks: list[int], ttl_ms: int = 10_000, interval_s: float = 0.01, ready: bool = True
     ) -> Owner:
         owner = Owner(self, gpu, clocks, ttl_ms, interval_s)
-        self._processes.append(owner)
+        self.keep(owner)
         if ready:
             owner.wait_ready()
         return owner
@@ -339,6 +354,10 @@ class Node:
         """Setting calls that the driver got, oldest first; "call" is "lock_clock", "reset_clock", ..."""
         return json.loads(self.run("sim", "history", "--gpu", gpu, "--json").stdout)["calls"]
 
+    def lock_from_outside(self, gpu: int, mhz: int) -> None:
+        """As another program would, that knows nothing of the agent."""
+        subprocess.run([sys.executable, "-c", NVML_LOCK, str(gpu), str(mhz)], env=self.env, check=True)
+
     def fault(self, gpu: int, fault: str) -> None:
         self.run("sim", "fault", "--gpu", gpu, fault)
 
@@ -348,15 +367,21 @@ class Node:
     def start_work(self, gpu: int, seconds: float) -> Process:
         """A simulated computation: `seconds` at the top clock."""
         command = [str(self.perseus), "sim", "run", "--gpu", str(gpu), "--work", str(seconds)]
-        process = Process(command, self.env, self.folder / "work.log", stdout=subprocess.DEVNULL)
-        self._processes.append(process)
-        return process
+        return self.keep(Process(command, self.env, self.folder / "work.log", stdout=subprocess.DEVNULL))
 
     wait_until = staticmethod(wait_until)
 
     def wait_all_back(self) -> float:
         """Seconds until the driver says that no GPU is locked."""
         return wait_until(lambda: self.locked() == {})
+
+    def wait_back(self, gpu: int) -> float:
+        """Seconds until the driver says that this GPU is not locked."""
+        return wait_until(lambda: gpu not in self.locked())
+
+    def records(self) -> int:
+        """Leases that the journal knows."""
+        return len(list(self.state_dir.glob("*.lease")))
 
 
 def own_forever(path: str, gpu: str, ttl_ms: str, interval_s: str, *clocks: str) -> None:

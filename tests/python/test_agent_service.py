@@ -3,13 +3,17 @@
 
 import json
 import os
+import re
 import resource
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
 
-from node import wait_until
+import pytest
+from figures import Others
+from node import PATIENCE_S, EndedError, Node, Process, RefusedError, wait_until
 
 
 # The service manager, the socket, the configuration.
@@ -43,6 +47,52 @@ def test_a_stale_socket_is_replaced_and_a_live_one_never(node):
     node.client().close()
 
 
+def test_of_agents_that_race_for_one_socket_exactly_one_wins(node):
+    """With state folders of their own, so that only the socket is between them; over a stale one from the second on."""
+    rounds, racers = 12, 4
+    for _ in range(rounds):
+        agents = []
+        for racer in range(racers):
+            command = node.agent_command("--state-dir", node.folder / f"state{racer}")
+            agents.append(Process(command, node.env, node.folder / f"race{racer}.log"))
+            node.keep(agents[-1])
+        wait_until(lambda: sum(agent.child.poll() is None for agent in agents) == 1)  # noqa: B023
+        (winner,) = (agent for agent in agents if agent.child.poll() is None)
+        losers = [agent for agent in agents if agent is not winner]
+        assert [agent.child.returncode for agent in losers] == [3] * (racers - 1)
+        assert all("another process listens at this socket" in agent.log.read_text() for agent in losers)
+        with node.client() as client:
+            client.status()
+            listens = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            assert struct.unpack("3i", listens)[0] == winner.pid
+        winner.kill()
+    print(f"{rounds} races of {racers} agents for one socket: each time one won, and it lived")
+
+
+def unit_line(root: Path, name: str, node: Node) -> list[str]:
+    """A command of the agent's unit as systemd would run it on this node, but for PERSEUS_AGENT_FLAGS."""
+    text = (root / "packaging/systemd/perseus-agent.service.in").read_text()
+    (line,) = re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+    words = line.replace("@PERSEUS_LIBEXEC_DIR@", str(node.perseus.parent)).split()
+    assert words.count("$PERSEUS_AGENT_FLAGS") == 1
+    flags = node.agent_command()[1:]
+    at = words.index("$PERSEUS_AGENT_FLAGS")
+    return [*words[:at], *flags, *words[at + 1 :]]
+
+
+def test_the_stop_hook_of_the_unit_looks_where_the_agent_did_whatever_flags_it_was_given(node, root):
+    node.agent = node.keep(Process(unit_line(root, "ExecStart", node), node.env, node.log))
+    wait_until(node.agent_answers)
+    node.start_owner("0", [600])
+    node.agent.kill()
+    assert node.locked() == {0: 600}
+    hook = subprocess.run(
+        unit_line(root, "ExecStopPost", node), env=node.env, capture_output=True, text=True, check=True
+    )
+    assert "back at the driver's default" in hook.stdout
+    assert node.locked() == {}
+
+
 def test_files_that_others_may_write_are_not_read(node):
     node.config.chmod(0o666)
     refused = node.run_agent(check=False)
@@ -65,10 +115,23 @@ def test_metrics_pass_the_check_of_their_format(node):
             sample, value = line.rsplit(" ", 1)
             assert sample.split("{")[0] in typed
             float(value)
-    intended = json.loads((node.socket.parent / "intended.json").read_text())
-    assert intended["format"] == "perseus-intended/1"
-    assert intended["gpus"][0]["intended_mhz"] == 900
-    assert intended["gpus"][1]["intended_mhz"] is None
+
+    def intended() -> list[int | None]:
+        text = json.loads((node.socket.parent / "intended.json").read_text())
+        assert text["format"] == "perseus-intended/1"
+        return [gpu["intended_mhz"] for gpu in text["gpus"]]
+
+    wait_until(lambda: intended() == [900, None])  # it is written after the metrics
+
+
+def test_a_socket_may_be_named_from_the_current_folder(node, tmp_path):
+    agent = node.keep(Process(node.agent_command("--socket", "agent.sock"), node.env, node.log, cwd=tmp_path))
+    node.socket = tmp_path / "agent.sock"
+    node.agent = agent
+    wait_until(node.agent_answers)
+    wait_until((tmp_path / "intended.json").exists)
+    assert agent.terminate() == 0
+    assert not node.socket.exists()
 
 
 # The commands of `perseus`.
@@ -101,7 +164,7 @@ def test_a_reader_of_its_log_that_goes_or_does_not_read_does_not_hold_it_up(node
     reads, writes = os.pipe()
     with subprocess.Popen(node.agent_command(), env=node.env, stderr=writes, stdin=subprocess.DEVNULL) as agent:
         os.close(writes)
-        wait_until(lambda: node.socket.exists())
+        wait_until(node.socket.exists)
         try:
             with node.client() as client:
                 for _ in range(300):  # more than a pipe holds
@@ -117,9 +180,64 @@ def test_a_reader_of_its_log_that_goes_or_does_not_read_does_not_hold_it_up(node
             assert agent.wait(30) == 0
 
 
+# Floods.
+def test_a_flood_of_requests_is_read_at_the_configured_rate_and_others_are_served(node):
+    """The rate is per connection: who floods waits for its own answers, and nobody else does."""
+    rate, requests = 20, 80
+    node.write_config({"clients": {"requests_per_s": rate}})
+    node.start_agent()
+    with node.client() as flood, Others(node) as others:
+        start = time.monotonic()
+        for _ in range(requests):
+            with pytest.raises(RefusedError, match="this connection holds no lease 77"):
+                flood.renew(77)
+        took = time.monotonic() - start
+        assert json.loads(node.run_agent("status", "--json").stdout)["gpus"][1]["state"] == "leased"
+    assert took >= (requests - rate) / rate  # a second's worth at once, the rest as the bucket fills
+    others_served = f"{others.requests} requests of others, {others.delayed} delayed"
+    print(f"{requests} requests at once, {rate} a second allowed: answered in {took:.2f} s; {others_served}")
+    assert others.delayed == 0
+
+
+def test_who_floods_without_reading_is_cut_off_and_others_are_served(node):
+    node.write_config({"clients": {"requests_per_s": 1000}})
+    node.start_agent()
+    with node.client() as flood, Others(node) as others:
+        flood.socket.settimeout(PATIENCE_S)
+        sent = 0
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:
+                flood.send(b'{"type":"status"}')
+                sent += 1
+    assert sent > 0
+    assert others.delayed == 0
+    print(f"cut off after {sent} requests whose answers it did not read; others: {others.requests} requests, 0 delayed")
+
+
+def test_a_flood_of_connections_is_refused_with_the_reason_and_others_are_served(node):
+    node.write_config({"clients": {"max_connections_per_uid": 5}})
+    node.start_agent()
+    with Others(node) as others:
+        kept = [node.client() for _ in range(4)]
+        for _ in range(20):
+            with node.client(hello=False) as late:
+                with pytest.raises(RefusedError) as refused:
+                    late.reply()
+                assert refused.value.code == "limit"
+                assert refused.value.message == f"uid {os.geteuid()} has 5 connections, the limit for one user"
+                with pytest.raises(EndedError):
+                    late.reply()
+        for client in kept:
+            client.status()
+    assert others.delayed == 0
+    assert len(node.audited("connect", result="limit", uid=os.geteuid())) == 20
+    kept[0].close()
+    wait_until(node.agent_answers)
+
+
 def test_out_of_descriptors_it_goes_on_and_does_not_spin(node):
     agent = node.start_agent()
-    used = len(os.listdir(f"/proc/{agent.pid}/fd"))
+    used = len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
     resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 6, used + 6))
     waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(20)]
     for client in waiting:
@@ -140,9 +258,10 @@ def cpu_of(pid: int) -> float:
 def test_it_waits_for_a_driver_that_comes_late(node):
     hidden = node.folder / "gpus.hidden"
     (node.folder / "gpus").rename(hidden)
-    agent = node.start_agent("--wait-driver", "60", wait=False)
     assert node.run_agent(check=False).returncode == 3  # without patience
+    agent = node.start_agent("--wait-driver", "60", wait=False)
+    wait_until(lambda: "waiting for the driver" in node.log.read_text())
     hidden.rename(node.folder / "gpus")
-    wait_until(lambda: node.socket.exists())
+    wait_until(node.socket.exists)
     assert node.agent_answers()
     assert agent.terminate() == 0

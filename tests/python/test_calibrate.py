@@ -2,7 +2,6 @@
 """perseus calibrate on the simulated driver: a real guardian, real time, and no GPU left locked."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,9 +57,7 @@ def test_says_what_it_needs(perseus, simulated, tmp_path: Path) -> None:
     refused = perseus("calibrate", "--gpu", 0, "--backend", "command", "-o", output, expect=1)
     assert "'command' has no options here" in refused.stderr
     refused = perseus("calibrate", "--gpu", 0, "--backend", "cuda", "-o", output, expect=2)
-    assert refused.stderr == (
-        "perseus: error: 'cuda' is no backend; there are auto, nvml, amd, sim and command\n"
-    )
+    assert refused.stderr == ("perseus: error: 'cuda' is no backend; there are auto, nvml, amd, sim and command\n")
     assert not output.exists()
     assert locked(perseus) == [None, None]
 
@@ -69,7 +66,7 @@ def test_without_a_simulated_driver(perseus, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("PERSEUS_SIM_NVML", raising=False)
     refused = perseus("calibrate", "--gpu", 0, "--backend", "sim", "-o", tmp_path / "x.json", expect=3)
     assert "PERSEUS_SIM_NVML is not set; run `eval" in refused.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sample_file_keeps_the_schema() -> None:

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from figures import figures
 from node import PATIENCE_S, Node, Process, wait_until
 
 KILLS = int(os.environ.get("PERSEUS_KILLS", "3"))
@@ -47,8 +48,7 @@ def lease(node: Node, mode: str, *command: str, gpu: object = 0, clock: int = 90
 
 def start_lease(node: Node, mode: str, *command: str, wait: bool = True, gpu: object = 0) -> Process:
     arguments = [str(node.perseus), *flags(node, mode, gpu), "--", *command]
-    process = Process(arguments, node.env, node.folder / "lease.log", stdout=subprocess.DEVNULL)
-    node._processes.append(process)
+    process = node.keep(Process(arguments, node.env, node.folder / "lease.log", stdout=subprocess.DEVNULL))
     if wait:
         wait_until(lambda: node.locked().get(gpu) == 900)
     return process
@@ -102,10 +102,6 @@ def kill_worker(node: Node) -> None:
 def kill_watcher(node: Node) -> None:
     family = guards(node)
     kill(*(pid for pid, parent in family.items() if parent not in family))
-
-
-def figures(what: str, tries: int, times_s: list[float], left_low: int) -> None:
-    print(f"{what}: {tries} tries, slowest restore {max(times_s):.3f} s, GPUs left low {left_low}")
 
 
 # What a user sees.
@@ -213,8 +209,11 @@ def test_row_31_a_second_asker_learns_who_holds_the_gpu(node, mode):
     done = lease(node, mode, "true")
     assert done.returncode == 3
     assert f"sleep (pid {process.pid}, uid {os.geteuid()})" in done.stderr
-    assert node.locked() == {0: 900}
+    kept = node.locked() == {0: 900}
     assert lease(node, mode, "true", gpu=1).returncode == 0
+    process.terminate()
+    node.wait_all_back()
+    figures(31, f"two programs, one GPU, {mode}", tries=1, left_low=len(node.locked()), lost=(1 - kept, 1))
 
 
 def test_row_31_agent_and_direct_mode_exclude_each_other(node):
@@ -223,15 +222,18 @@ def test_row_31_agent_and_direct_mode_exclude_each_other(node):
     assert done.returncode == 3
     assert f"this state folder is held by process {node.agent.pid}" in done.stderr
     node.agent.terminate()
-    start_lease(node, "direct", "sleep", "60")
+    guardian = start_lease(node, "direct", "sleep", "60")
     refused = subprocess.run(
         node.agent_command(), env=node.env, capture_output=True, text=True, check=False, timeout=60
     )
     assert refused.returncode == 3
     assert "this state folder is held by process" in refused.stderr
+    guardian.terminate()
+    node.wait_all_back()
+    figures(31, "agent and direct mode", tries=2, left_low=len(node.locked()))
 
 
-# Faults in direct mode; the agent's own are in test_agent.py.
+# Faults in direct mode; the agent's own are in test_agent*.py.
 def write_record(node: Node, boot_id: str) -> None:
     """A sealed record of GPU 0 with a baseline of 600 MHz, as a killed guardian leaves it."""
     line = json.dumps(
@@ -254,6 +256,8 @@ def test_row_14_a_guardian_restores_what_is_of_this_boot_only(node, same_boot):
     clocks = [call["high_mhz"] for call in node.history(0)[before:] if call["call"] == "lock_clock"]
     assert clocks == ([600, 900] if same_boot else [900])
     assert list(node.state_dir.glob("*.lease*")) == []
+    what = f"record of {'this' if same_boot else 'an earlier'} boot, guardian"
+    figures(14, what, tries=1, left_low=len(node.locked()))
 
 
 def test_row_29_a_bad_record_is_kept_aside_and_its_gpu_restored(node):
@@ -265,8 +269,8 @@ def test_row_29_a_bad_record_is_kept_aside_and_its_gpu_restored(node):
     record.write_bytes(whole[: len(whole) // 2])
     done = node.run_agent("--restore")
     assert f"{node.uuid(0)}: unreadable record kept as {record.name}.corrupt-1" in done.stdout
-    assert node.locked() == {}
     assert [path.name for path in node.state_dir.glob("*.lease*")] == [f"{record.name}.corrupt-1"]
+    figures(29, "record cut off, direct mode", tries=1, left_low=len(node.locked()))
 
 
 def test_a_guardian_leaves_no_child_and_ends_with_its_program(node):
@@ -276,6 +280,25 @@ def test_a_guardian_leaves_no_child_and_ends_with_its_program(node):
     assert process.pid not in family.values()
     assert process.child.wait(PATIENCE_S) == 0
     wait_until(lambda: not guards(node))
+
+
+def test_a_guardians_connection_goes_no_further(node):
+    start_lease(node, "direct", "sleep", "60")
+    modes = []
+    for pid in guards(node):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if str(entry.readlink()).startswith("socket:"):
+                text = (entry.parent.parent / "fdinfo" / entry.name).read_text()
+                modes.append(int(re.search(r"^flags:\s*(\d+)$", text, re.MULTILINE)[1], 8))
+    assert len(modes) == 1  # the worker's; the watcher has let go of it
+    assert modes[0] & os.O_CLOEXEC
+
+
+def test_restore_leaves_alone_what_a_living_guardian_holds(node):
+    start_lease(node, "direct", "sleep", "60", gpu=1)
+    done = node.run_agent("--restore")
+    assert re.fullmatch(rf"{node.uuid(1)}: left alone: .* is held by process \d+\n", done.stdout), done.stdout
+    assert node.locked() == {1: 900}
 
 
 def test_a_terminal_signal_does_not_reach_the_guardian(node):
@@ -323,26 +346,29 @@ def test_direct_mode_leaves_no_gpu_low_whatever_is_killed(node, order):
         times.append(time.monotonic() - killed)
         wait_until(lambda: not guards(node))
         assert list(node.state_dir.glob("*.lease")) == []
-    figures(f"direct mode, {order}", KILLS, times, len(node.locked()))
-    assert node.locked() == {}
+    figures("3 and 8", f"direct mode, {order} killed", tries=KILLS, left_low=len(node.locked()), times_s=times)
 
 
 def test_direct_mode_with_everybody_killed_the_next_start_restores(node):
     random.seed(1)
     times = []
+    lost = 0
     for turn in range(KILLS):
         owner = start_lease(node, "direct", "sleep", "60")
         time.sleep(random.uniform(0, 0.05))
         kill_everybody(node, owner)
         assert node.locked() == {0: 900}  # nobody is left who could know
         killed = time.monotonic()
+        lost += 1 - node.records()
         if turn % 2 == 0:
             node.run_agent("--restore")
         else:
             assert lease(node, "direct", "true").returncode == 0
         node.wait_all_back()
         times.append(time.monotonic() - killed)
-    figures("direct mode, everybody", KILLS, times, len(node.locked()))
+    figures(
+        8, "direct mode, everybody killed", tries=KILLS, left_low=len(node.locked()), lost=(lost, KILLS), times_s=times
+    )  # fmt: skip
 
 
 def test_direct_mode_takes_the_clock_again_after_its_guardian_was_killed(node):
@@ -356,10 +382,12 @@ def test_direct_mode_takes_the_clock_again_after_its_guardian_was_killed(node):
         wait_until(lambda: len(guards(node).keys() - before.keys()) == 2 and node.locked() == {0: 900})  # noqa: B023
         times.append(time.monotonic() - killed)
         wait_until(lambda: len(guards(node)) == 2)
-    print(f"direct mode, guardian killed: {KILLS} tries, slowest re-acquisition {max(times):.3f} s")
     assert owner.child.poll() is None
     owner.kill()
-    figures("direct mode, after it", 1, [node.wait_all_back()], len(node.locked()))
+    node.wait_all_back()
+    figures(
+        8, "direct mode, guardian killed, clock taken again", tries=KILLS, left_low=len(node.locked()), times_s=times
+    )
 
 
 @pytest.mark.parametrize("order", ["lease", "command", "both", "command-lease", "agent-lease", "lease-agent"])
@@ -391,18 +419,22 @@ def test_through_the_agent_no_gpu_stays_low_whatever_is_killed(node, order):
         node.wait_all_back()
         with node.client() as client:  # a clock that was never set is back before the lease is over
             wait_until(lambda: client.status()["gpus"][0]["state"] == "free")
-    figures(f"through the agent, {order}", KILLS, times, len(node.locked()))
-    assert node.locked() == {}
+    what = f"through the agent, {order} killed"
+    figures("3 and 8", what, tries=KILLS, left_low=len(node.locked()), times_s=times)
     wait_until(lambda: not list(node.state_dir.glob("*.lease")))
 
 
 def test_row_8_the_command_gets_its_clock_back_after_the_agent_was_killed(node):
     agent = node.start_agent()
-    start_lease(node, "agent", "sleep", "60")
+    owner = start_lease(node, "agent", "sleep", "60")
     agent.kill()
+    lost = 1 - node.records()
     node.start_agent()
     took = wait_until(lambda: len(node.audited("acquire", result="ok")) == 2 and node.locked() == {0: 900})
-    print(f"row 8: the lease is back {took:.3f} s after the new agent answered")
     wait_until(
         lambda: f"perseus lease: GPU 0 ({node.uuid(0)}) at 900 MHz again\n" in (node.folder / "lease.log").read_text()
     )
+    owner.terminate()
+    node.wait_all_back()
+    what = "agent killed and started, lease taken again"
+    figures(8, what, tries=1, left_low=len(node.locked()), lost=(lost, 1), times_s=[took])

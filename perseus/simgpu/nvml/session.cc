@@ -2,7 +2,9 @@
 #include "perseus/simgpu/nvml/session.h"
 
 #include <array>
+#include <cstddef>
 #include <mutex>
+#include <new>
 
 #include "perseus/simgpu/layout.h"
 
@@ -23,9 +25,11 @@ struct Library {
   std::shared_ptr<Session> session;
 };
 
-/// Never destroyed: a thread may still be inside a call while the process ends.
+/// Never destroyed: a thread may still be inside a call while the process ends. Not on the heap, which would
+/// lose it each time the library is unloaded.
 Library& library() {
-  static auto& instance = *new Library;
+  alignas(Library) static std::array<std::byte, sizeof(Library)> place;
+  static auto& instance = *new (place.data()) Library;
   return instance;
 }
 
