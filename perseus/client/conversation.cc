@@ -235,6 +235,7 @@ void Conversation::refuse(const Reply& reply) {
   const Milliseconds most = given_.options.times.refused_retry;
   refused_until_ = Clock::now() + talk_jitter_.between(most / 2, most);
   token_is_old_ = reply.status == 401 || reply.status == 403;
+  held_.reset();  // the listener drops it too: should the server take this rank again, the plan is news
   if (std::exchange(refused_why_, reply.why) == reply.why) return;
   outage_.say(true, fmt::format("the server at {} refuses this rank ({})", url_text(given_.url), reply.why));
   listener_->on_refused(core::Error(reply.code, reply.why, {"the server"}));

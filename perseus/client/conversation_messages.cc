@@ -121,7 +121,8 @@ void Conversation::joined() {
   // A message that waits gets a new number: the server has seen none of the old ones, or has forgotten them.
   if (pending_) pending_->sequence = 0;
   outage_.worked(Channel::kMessages, Clock::now());
-  listener_->on_contact();
+  // Whether the plan that is held is still what is deployed, the first poll will tell.
+  if (!held_) listener_->on_contact();
   plans_.cut();  // a poll of the life before may wait there for a minute
   follow_idle_.cancel();
 }
