@@ -18,9 +18,9 @@ namespace perseus::agent {
 namespace {
 
 /// In the order of AuditEvent.
-constexpr std::array<std::string_view, 13> kNames = {"start",  "stop",   "connect", "acquire", "release",
-                                                     "expire", "end",    "yield",   "restore", "quiesce",
-                                                     "resume", "reload", "driver"};
+constexpr std::array<std::string_view, 14> kNames = {"start",  "stop",   "connect", "acquire",  "release",
+                                                     "expire", "end",    "yield",   "restore",  "quiesce",
+                                                     "resume", "reload", "driver",  "telemetry"};
 
 core::Result<format::UniqueFd> open_for_append(const std::string& path) {
   format::UniqueFd file(::open(

@@ -34,8 +34,9 @@ enum class AuditEvent : std::uint8_t {
   kRestore,  ///< a GPU is back at its baseline, or the driver refused
   kQuiesce,
   kResume,
-  kReload,  ///< configuration and grants
-  kDriver,  ///< opened again, or not
+  kReload,     ///< configuration and grants
+  kDriver,     ///< opened again, or not
+  kTelemetry,  ///< its files cannot be written
 };
 [[nodiscard]] std::string_view audit_event_name(AuditEvent event);
 

@@ -40,7 +40,8 @@ std::string system_message(int number) {
 }
 
 std::string folder_of(const std::string& path) {
-  return std::filesystem::path(path).parent_path().string();
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
 }
 
 /// The socket's folder, for everybody to look into.
@@ -264,9 +265,9 @@ void Daemon::publish() {
       publish_file(folder + "/intended.json", intended_json(now, std::chrono::system_clock::now()));
   if (done && !intended) done = intended;
   if (!done && !publish_failed_) {
-    audit_.write({.event = AuditEvent::kReload,
+    audit_.write({.event = AuditEvent::kTelemetry,
                   .result = std::string(core::info(done.error().code()).name),
-                  .detail = "telemetry cannot be published: " + done.error().text()});
+                  .detail = "it cannot be published: " + done.error().text()});
   }
   publish_failed_ = !done;
 }

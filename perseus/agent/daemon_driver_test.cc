@@ -80,6 +80,30 @@ TEST(DaemonDriver, quiesce_brings_back_closes_and_resumes) {
   EXPECT_EQ(kind_of(client.set(Megahertz{900})), wire::ClockAnswer::kApplied);
 }
 
+TEST(DaemonDriver, a_quiesce_that_is_overtaken_is_told_so_at_once) {
+  Node node("driver: {degraded_after_s: 60}\n");
+  ASSERT_TRUE(node.start());
+  tests::FakeDevice& stuck = node.gpus->device(0);
+  Client holder(node);
+  (void)holder.hello();
+  (void)holder.acquire("0");
+  stuck.hold(Call::kLockClock);
+  holder.mailbox->post(Megahertz{900});
+  stuck.wait_until_held(Call::kLockClock);
+  Client first(node);
+  Client second(node);
+  (void)first.hello();
+  (void)second.hello();
+  first.send(wire::Quiesce{});
+  EXPECT_TRUE(std::holds_alternative<wire::Ended>(holder.next()));  // it has begun, and waits for the driver
+  second.send(wire::Quiesce{});
+  EXPECT_EQ(refusal_of(first.next()), "another quiesce has taken its place");
+  EXPECT_TRUE(std::holds_alternative<wire::Ok>(first.ask(wire::Resume{})));
+  EXPECT_EQ(refusal_of(second.next()), "the agent was resumed before it had let go of its GPUs");
+  stuck.release(Call::kLockClock);
+  Client::wait_for([&] { return !stuck.locked(); });
+}
+
 TEST(DaemonDriver, quiesced_for_a_time_it_resumes_by_itself) {
   Node node;
   ASSERT_TRUE(node.start());

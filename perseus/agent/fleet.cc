@@ -139,10 +139,6 @@ void Fleet::adopt_abilities(GpuIndex index, Abilities abilities) {
     reason =
         fmt::format("the configured baseline of {} MHz is not one of its clocks", config_.baseline->value());
   }
-  // What evidence has put there stays until an administrator takes it away.
-  const Obstacle now = table_.gpu(index).obstacle;
-  const bool by_evidence = now == Obstacle::kYielded || now == Obstacle::kUncontrollable;
-  if (obstacle == Obstacle::kNone && by_evidence) return;
   if (const auto ending = table_.set_obstacle(index, obstacle, std::move(reason))) {
     carry_out(*ending, AuditEvent::kEnd);
   }
@@ -342,9 +338,14 @@ void Fleet::quiesce(std::optional<lease::Duration> resume_after, Reply reply) {
   if (resume_after) resume_at = context_.time.now() + *resume_after;
   const auto endings = table_.quiesce(resume_at);
   reopen_when_closed_ = false;
+  overtake_quiesce("another quiesce has taken its place");
   quiesce_reply_ = std::move(reply);
   carry_out(endings, AuditEvent::kEnd);
   close_when_free();
+}
+
+void Fleet::overtake_quiesce(std::string_view by) {
+  if (quiesce_reply_) std::exchange(quiesce_reply_, {})(core::fail(ErrorCode::kBusy, std::string(by)));
 }
 
 void Fleet::close_when_free() {
@@ -391,6 +392,7 @@ void Fleet::resume(Reply reply) {
     return false;
   }();
   table_.resume();
+  if (!closing_) overtake_quiesce("the agent was resumed before it had let go of its GPUs");
   for (auto& unit : units_) unit->watch.reset();
   // A GPU that was reset is found again only by opening the library anew.
   if (!let_go && !any_lost) return reply({});

@@ -114,6 +114,8 @@ class Fleet {
   void on_reopened(const core::Status& status, std::string driver_version);
   void reopen_for_lost();
   void on_driver_error(GpuIndex gpu, const core::Error& error);
+  /// Answers a quiesce that has not come to its end.
+  void overtake_quiesce(std::string_view by);
   void close_when_free();
   void on_closed();
   [[nodiscard]] core::Status all_back() const;

@@ -6,17 +6,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <thread>
 
 #include "perseus/wire/mailbox.h"
 #include "perseus/wire/seqpacket.h"
 #include "tests/fake_gpu/fake_device.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::agent {
 namespace {
@@ -32,17 +31,11 @@ constexpr const char* kBoot = "0f5c5a1e-93a8-4a4b-9d2f-5f3a5b7c9d11";
 class GuardWorkerTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string name = "/tmp/perseus-guard-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     directory_.emplace(
         *lease::StateDirectory::open({.path = folder_, .hold = lease::Hold::kGpus, .boot_id = kBoot}));
     start();
   }
-  void TearDown() override {
-    stop();
-    std::filesystem::remove_all(folder_);
-  }
+  void TearDown() override { stop(); }
 
   void start() {
     auto pair = wire::seqpacket_pair();
@@ -100,7 +93,8 @@ class GuardWorkerTest : public testing::Test {
   }
   [[nodiscard]] std::vector<std::string> records() const { return *directory_->list(); }
 
-  std::string folder_;
+  const tests::TemporaryFolder temporary_;
+  const std::string& folder_ = temporary_.path();
   std::optional<lease::StateDirectory> directory_;
   tests::FakeBackend backend_{2};
   lease::ManualTime time_;

@@ -164,6 +164,13 @@ void LeaseTable::owe(GpuIndex index) {
 
 std::optional<Ending> LeaseTable::set_obstacle(GpuIndex index, Obstacle obstacle, std::string reason) {
   Gpu& gpu = gpus_.at(index);
+  if (obstacle == Obstacle::kYielded || obstacle == Obstacle::kUncontrollable) {
+    gpu.verdict = obstacle;
+    gpu.verdict_reason = reason;
+  } else if (obstacle == Obstacle::kNone) {
+    obstacle = gpu.verdict;
+    reason = gpu.verdict_reason;
+  }
   gpu.obstacle = obstacle;
   gpu.obstacle_reason = std::move(reason);
   if (obstacle == Obstacle::kNone || !is_live(gpu)) return std::nullopt;
@@ -180,6 +187,8 @@ void LeaseTable::resume() {
   quiesced_ = false;
   resume_at_.reset();
   for (Gpu& gpu : gpus_) {
+    gpu.verdict = Obstacle::kNone;
+    gpu.verdict_reason.clear();
     if (gpu.obstacle != Obstacle::kYielded && gpu.obstacle != Obstacle::kUncontrollable) continue;
     gpu.obstacle = Obstacle::kNone;
     gpu.obstacle_reason.clear();

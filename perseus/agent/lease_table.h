@@ -74,9 +74,9 @@ class LeaseTable {
   /// The lease was journalled, or could not be. True if it is held now; false: it failed, or was ended
   /// meanwhile (then restored() follows).
   [[nodiscard]] bool started(LeaseId lease, bool ok);
-  /// Prolongs by the time to live. kNotFound: that connection holds no such lease (any more).
   /// As renew() for all leases that the connection holds.
   void keep_alive(ConnectionId connection, lease::Instant now);
+  /// Prolongs by the time to live. kNotFound: that connection holds no such lease (any more).
   [[nodiscard]] core::Status renew(LeaseId lease, ConnectionId connection, lease::Instant now);
   /// kNotFound as renew().
   [[nodiscard]] core::Result<Ending> release(LeaseId lease, ConnectionId connection);
@@ -91,7 +91,8 @@ class LeaseTable {
   /// A baseline is owed for a reason outside this table (an earlier agent's journal, a driver's refusal).
   void owe(GpuIndex gpu);
 
-  /// Sets or takes away an obstacle; ends the lease that stands in its way.
+  /// Sets or takes away an obstacle; ends the lease that stands in its way. What evidence has put there
+  /// (yielded, uncontrollable) comes back after a GPU was lost: it holds until resume().
   [[nodiscard]] std::optional<Ending> set_obstacle(GpuIndex gpu, Obstacle obstacle, std::string reason);
   /// Ends all leases and gives none until resume(), or until `resume_at`.
   [[nodiscard]] std::vector<Ending> quiesce(std::optional<lease::Instant> resume_at);
@@ -116,6 +117,8 @@ class LeaseTable {
     lease::Instant deadline;
     Obstacle obstacle = Obstacle::kNone;
     std::string obstacle_reason;
+    Obstacle verdict = Obstacle::kNone;  ///< kYielded or kUncontrollable, until resume()
+    std::string verdict_reason;
     bool owing = false;
   };
   [[nodiscard]] const Gpu& gpu(GpuIndex gpu) const { return gpus_.at(gpu); }

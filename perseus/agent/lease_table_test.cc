@@ -179,6 +179,21 @@ TEST(LeaseTable, stopped_it_never_gives_anything_again) {
   EXPECT_EQ(table.begin(1, ask_of(2), kStart).error().message(), "the agent is stopping");
 }
 
+TEST(LeaseTable, what_evidence_says_outlasts_the_loss_of_the_gpu_until_an_administrator_resumes) {
+  LeaseTable table({"GPU 0"});
+  EXPECT_FALSE(table.set_obstacle(0, Obstacle::kYielded, "another program sets this clock"));
+  EXPECT_FALSE(table.set_obstacle(0, Obstacle::kLost, "fell off the bus"));
+  EXPECT_EQ(table.gpu(0).obstacle_reason, "fell off the bus");
+  EXPECT_FALSE(table.set_obstacle(0, Obstacle::kNone, ""));  // it is back
+  EXPECT_EQ(table.gpu(0).obstacle, Obstacle::kYielded);
+  EXPECT_EQ(table.gpu(0).obstacle_reason, "another program sets this clock");
+  table.resume();
+  EXPECT_EQ(table.gpu(0).obstacle, Obstacle::kNone);
+  EXPECT_FALSE(table.set_obstacle(0, Obstacle::kLost, "again"));
+  EXPECT_FALSE(table.set_obstacle(0, Obstacle::kNone, ""));
+  EXPECT_EQ(table.gpu(0).obstacle, Obstacle::kNone);
+}
+
 /// The simplest table that is right: who holds what until when.
 struct Model {
   struct Held {

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "perseus/format/files.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::agent {
 namespace {
@@ -90,8 +91,8 @@ TEST(Metrics, the_intended_clock_is_json_for_health_checks) {
 }
 
 TEST(Metrics, a_file_is_replaced_as_a_whole_and_readable_whatever_the_umask) {
-  std::string folder = testing::TempDir() + "metrics_XXXXXX";
-  folder = ::mkdtemp(folder.data());
+  const tests::TemporaryFolder temporary;
+  const std::string& folder = temporary.path();
   const mode_t old = ::umask(0077);
   EXPECT_TRUE(publish_file(folder + "/m", "first\n"));
   EXPECT_TRUE(publish_file(folder + "/m", "second\n"));
@@ -102,7 +103,6 @@ TEST(Metrics, a_file_is_replaced_as_a_whole_and_readable_whatever_the_umask) {
   EXPECT_EQ(status.st_mode & 07777U, 0644U);
   EXPECT_FALSE(std::filesystem::exists(folder + "/m.new"));
   EXPECT_EQ(publish_file(folder + "/absent/m", "x").error().code(), core::ErrorCode::kNotFound);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

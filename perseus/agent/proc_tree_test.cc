@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/temporary_folder.h"
+
 namespace perseus::agent {
 namespace {
 
@@ -15,19 +17,13 @@ using core::ErrorCode;
 /// A /proc of our own.
 class FakeProc {
  public:
-  FakeProc() {
-    std::string name = testing::TempDir() + "proc_XXXXXX";
-    root = ::mkdtemp(name.data());
-  }
-  FakeProc(const FakeProc&) = delete;
-  FakeProc& operator=(const FakeProc&) = delete;
-  ~FakeProc() { std::filesystem::remove_all(root); }
   void put(pid_t pid, const char* file, std::string_view text) const {
     const auto folder = std::filesystem::path(root) / std::to_string(pid);
     std::filesystem::create_directories(folder);
     std::ofstream(folder / file) << text;
   }
-  std::string root;
+  const tests::TemporaryFolder temporary;
+  const std::string& root = temporary.path();
 };
 
 TEST(ProcTree, one_process_id_means_our_own_pid_namespace) {

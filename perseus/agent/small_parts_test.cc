@@ -18,6 +18,7 @@
 #include "perseus/agent/service_notify.h"
 #include "perseus/agent/trusted_file.h"
 #include "perseus/format/files.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::agent {
 namespace {
@@ -28,18 +29,6 @@ using lease::Instant;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
-
-class Folder {
- public:
-  Folder() {
-    std::string name = testing::TempDir() + "agent_XXXXXX";
-    path = ::mkdtemp(name.data());
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 TEST(TokenBucket, gives_its_depth_at_once_and_then_its_rate) {
   Instant now{seconds{5}};
@@ -118,8 +107,8 @@ TEST(MailboxRequests, keeps_book_of_what_is_held) {
 }
 
 TEST(TrustedFile, is_read_if_only_its_owner_may_write) {
-  const Folder folder;
-  const std::string path = folder.path + "/agent.yaml";
+  const tests::TemporaryFolder folder;
+  const std::string path = folder.path() + "/agent.yaml";
   std::ofstream(path) << "{}";
   ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
   EXPECT_EQ(read_trusted_file(path, 100).value(), "{}");
@@ -133,17 +122,17 @@ TEST(TrustedFile, is_read_if_only_its_owner_may_write) {
 }
 
 TEST(TrustedFile, links_folders_pipes_and_foreign_files_are_refused) {
-  const Folder folder;
-  const std::string path = folder.path + "/agent.yaml";
+  const tests::TemporaryFolder folder;
+  const std::string path = folder.path() + "/agent.yaml";
   EXPECT_EQ(read_trusted_file(path, 100).error().code(), ErrorCode::kNotFound);
   std::filesystem::create_symlink("/etc/passwd", path);
   EXPECT_EQ(read_trusted_file(path, 100).error().code(), ErrorCode::kInvalidInput);
-  EXPECT_EQ(read_trusted_file(folder.path, 100).error().message(), "it is no regular file");
-  const std::string pipe = folder.path + "/pipe";
+  EXPECT_EQ(read_trusted_file(folder.path(), 100).error().message(), "it is no regular file");
+  const std::string pipe = folder.path() + "/pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_EQ(read_trusted_file(pipe, 100).error().message(), "it is no regular file");
   if (::geteuid() != 0) return;
-  const std::string foreign = folder.path + "/foreign";
+  const std::string foreign = folder.path() + "/foreign";
   std::ofstream(foreign) << "{}";
   ASSERT_EQ(::chown(foreign.c_str(), 65'534, 0), 0);
   EXPECT_EQ(read_trusted_file(foreign, 100).error().message(),
@@ -172,8 +161,8 @@ TEST(AuditLog, a_line_is_json_with_what_is_known) {
 }
 
 TEST(AuditLog, is_appended_to_for_its_owner_only_and_follows_a_rotation) {
-  const Folder folder;
-  const std::string path = folder.path + "/audit.log";
+  const tests::TemporaryFolder folder;
+  const std::string path = folder.path() + "/audit.log";
   auto log = AuditLog::open(path);
   ASSERT_TRUE(log);
   struct stat status{};
@@ -220,9 +209,9 @@ class Manager {
 };
 
 TEST(ServiceNotify, speaks_the_managers_words) {
-  const Folder folder;
-  const Manager manager(folder.path + "/notify");
-  const auto notify = ServiceNotify::open(folder.path + "/notify", "3000000", std::to_string(::getpid()));
+  const tests::TemporaryFolder folder;
+  const Manager manager(folder.path() + "/notify");
+  const auto notify = ServiceNotify::open(folder.path() + "/notify", "3000000", std::to_string(::getpid()));
   ASSERT_TRUE(notify) << notify.error().text();
   EXPECT_EQ(notify->watchdog_period(), milliseconds{1500});
   notify->ready("8 GPUs");
@@ -244,12 +233,12 @@ TEST(ServiceNotify, without_a_manager_it_says_nothing) {
 }
 
 TEST(ServiceNotify, a_watchdog_of_another_process_is_not_ours) {
-  const Folder folder;
-  const Manager manager(folder.path + "/notify");
-  EXPECT_FALSE(ServiceNotify::open(folder.path + "/notify", "3000000", "1")->watchdog_period());
+  const tests::TemporaryFolder folder;
+  const Manager manager(folder.path() + "/notify");
+  EXPECT_FALSE(ServiceNotify::open(folder.path() + "/notify", "3000000", "1")->watchdog_period());
   EXPECT_EQ(ServiceNotify::open("relative", "", "").error().message(),
             "NOTIFY_SOCKET is \"relative\", which is no socket's name");
-  EXPECT_EQ(ServiceNotify::open(folder.path + "/notify", "soon", "").error().message(),
+  EXPECT_EQ(ServiceNotify::open(folder.path() + "/notify", "soon", "").error().message(),
             "WATCHDOG_USEC is \"soon\", which is no time");
 }
 

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -22,6 +21,7 @@
 #include "perseus/wire/mailbox.h"
 #include "perseus/wire/seqpacket.h"
 #include "tests/fake_gpu/fake_device.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::agent::testing_node {
 
@@ -36,24 +36,19 @@ inline constexpr seconds kPatience{20};
 class Node {
  public:
   explicit Node(std::string config = "{}\n", std::string grants = "grants: []\n") {
-    std::string name = testing::TempDir() + "node_XXXXXX";
-    folder_ = ::mkdtemp(name.data());
     write("agent.yaml", config);
     write("grants.yaml", grants);
-    settings.socket = folder_ + "/run/agent.sock";
-    settings.state_dir = folder_ + "/state";
-    settings.config = folder_ + "/agent.yaml";
-    settings.grants = folder_ + "/grants.yaml";
-    settings.audit_log = folder_ + "/audit.log";
+    settings.socket = folder_.file("run/agent.sock");
+    settings.state_dir = folder_.file("state");
+    settings.config = folder_.file("agent.yaml");
+    settings.grants = folder_.file("grants.yaml");
+    settings.audit_log = folder_.file("audit.log");
   }
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
-  ~Node() {
-    (void)stop();
-    std::filesystem::remove_all(folder_);
-  }
+  ~Node() { (void)stop(); }
   void write(const char* name, std::string_view text) const {
-    const std::string path = folder_ + "/" + name;
+    const std::string path = folder_.file(name);
     std::ofstream(path) << text;
     ::chmod(path.c_str(), 0600);
   }
@@ -80,14 +75,14 @@ class Node {
   [[nodiscard]] std::string audit() const {
     return format::read_file(settings.audit_log, 1 << 20).value_or("");
   }
-  [[nodiscard]] const std::string& folder() const { return folder_; }
+  [[nodiscard]] const std::string& folder() const { return folder_.path(); }
 
   DaemonSettings settings;
   std::unique_ptr<Daemon> daemon;
   tests::FakeBackend* gpus = nullptr;
 
  private:
-  std::string folder_;
+  const tests::TemporaryFolder folder_;
   std::thread thread_;
   bool all_back_ = false;
   bool wait_ = false;

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/temporary_folder.h"
+
 namespace perseus::cli {
 namespace {
 
@@ -15,18 +17,15 @@ using testing::HasSubstr;
 /// A machine of files.
 class Machine {
  public:
-  Machine() {
-    std::string name = testing::TempDir() + "doctor_XXXXXX";
-    options.root = ::mkdtemp(name.data());
-  }
-  Machine(const Machine&) = delete;
-  Machine& operator=(const Machine&) = delete;
-  ~Machine() { std::filesystem::remove_all(options.root); }
+  Machine() { options.root = folder_.path(); }
   void put(const std::string& path, std::string_view text = "") const {
     std::filesystem::create_directories(std::filesystem::path(options.root + path).parent_path());
     std::ofstream(options.root + path) << text;
   }
   DoctorOptions options;
+
+ private:
+  const tests::TemporaryFolder folder_;
 };
 
 const Finding& named(const std::vector<Finding>& findings, std::string_view what) {

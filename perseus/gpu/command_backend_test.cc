@@ -13,6 +13,7 @@
 
 #include "perseus/gpu/command_runner.h"
 #include "tests/fake_gpu/fake_device.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::gpu {
 namespace {
@@ -29,13 +30,6 @@ std::string text(const core::Status& status) {
 
 class CommandTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = std::filesystem::temp_directory_path() / "perseus-command-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    program_ = folder_ / "gpuclock";
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
   /// A shell script with this body.
   void write(const std::string& body, mode_t mode = 0700) const {
     std::ofstream(program_) << "#!/bin/sh\n" << body << '\n';
@@ -51,8 +45,9 @@ class CommandTest : public testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  std::filesystem::path folder_;
-  std::filesystem::path program_;
+  const tests::TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
+  std::filesystem::path program_ = folder_ / "gpuclock";
 };
 
 TEST_F(CommandTest, PassesArgumentsAsTheyAre) {

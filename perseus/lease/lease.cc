@@ -42,7 +42,8 @@ Lease::Lease(Lease&& other) noexcept
       directory_(other.directory_),
       terms_(std::move(other.terms_)),
       intended_(other.intended_),
-      off_baseline_(other.off_baseline_) {}
+      off_baseline_(other.off_baseline_),
+      touched_(other.touched_) {}
 
 Lease& Lease::operator=(Lease&& other) noexcept {
   std::swap(device_, other.device_);
@@ -50,6 +51,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
   std::swap(terms_, other.terms_);
   std::swap(intended_, other.intended_);
   std::swap(off_baseline_, other.off_baseline_);
+  std::swap(touched_, other.touched_);
   return *this;
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ctime>
 #include <map>
+#include <system_error>
 #include <thread>
 
 #include "perseus/lease/lease.h"
@@ -107,8 +108,14 @@ class Recovery {
   /// One try for each GPU that is not back, side by side.
   void try_all() {
     std::vector<std::thread> threads;
+    threads.reserve(report_.gpus.size());
     for (std::size_t i = 0; i < report_.gpus.size(); ++i) {
-      if (todo_[i]) threads.emplace_back([this, i] { try_one(report_.gpus[i]); });
+      if (!todo_[i]) continue;
+      try {
+        threads.emplace_back([this, i] { try_one(report_.gpus[i]); });
+      } catch (const std::system_error&) {
+        try_one(report_.gpus[i]);  // the system gives no more threads: one after the other, then
+      }
     }
     for (std::thread& thread : threads) thread.join();
     for (std::size_t i = 0; i < report_.gpus.size(); ++i) {

@@ -13,6 +13,7 @@
 #include "perseus/server/log.h"
 #include "perseus/server/rate_limit.h"
 #include "perseus/server/tokens.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::server {
 namespace {
@@ -79,7 +80,8 @@ TEST(Tokens, a_bad_file_is_refused_with_its_line_and_without_its_tokens) {
 }
 
 TEST(Tokens, a_file_that_others_can_read_is_refused) {
-  const std::string path = testing::TempDir() + "perseus-tokens";
+  const tests::TemporaryFolder folder;
+  const std::string path = folder.file("tokens");
   std::ofstream(path) << "admin " << kFirst << '\n';
   ASSERT_EQ(chmod(path.c_str(), 0640), 0);
   EXPECT_EQ(TokenTable::read(path).error().text(), path + ": has mode 0640; tokens need 0600 or less");

@@ -16,6 +16,7 @@
 #include <random>
 
 #include "perseus/format/sha256.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::server {
 namespace {
@@ -25,25 +26,17 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-/// A folder that goes away with the test.
 class StoreTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = testing::TempDir() + "perseus-store-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-    path_ = folder_ + "/server.db";
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   static OpenedStore open(const std::string& path, const SqliteOptions& options = {}) {
     auto opened = open_sqlite_store(path, options);
     EXPECT_TRUE(opened) << (opened ? "" : opened.error().text());
     return *std::move(opened);
   }
 
-  std::string folder_;
-  std::string path_;
+  const tests::TemporaryFolder temporary_;
+  const std::string& folder_ = temporary_.path();
+  const std::string path_ = temporary_.file("server.db");
 };
 
 std::string sha(const std::string& text) {

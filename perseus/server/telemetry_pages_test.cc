@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/temporary_folder.h"
+
 namespace perseus::server {
 namespace {
 
@@ -22,25 +24,17 @@ using testing::StartsWith;
 /// Files that are written at second 1,000 of a clock which the test moves.
 class TelemetryPagesTest : public testing::Test {
  protected:
-  TelemetryPagesTest() {
-    folder_ = testing::TempDir() + "perseus_telemetry_XXXXXX";
-    EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
-  }
-  ~TelemetryPagesTest() override { std::filesystem::remove_all(folder_); }
-  TelemetryPagesTest(const TelemetryPagesTest&) = delete;
-  TelemetryPagesTest& operator=(const TelemetryPagesTest&) = delete;
-
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(path(name)) << text;
     const std::array<timespec, 2> times = {timespec{.tv_sec = 1000, .tv_nsec = 0},
                                            timespec{.tv_sec = 1000, .tv_nsec = 0}};
     ASSERT_EQ(::utimensat(AT_FDCWD, path(name).c_str(), times.data(), 0), 0);
   }
-  [[nodiscard]] std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  [[nodiscard]] std::string path(const std::string& name) const { return folder_.file(name); }
 
   HttpResponse ask(const std::string& target, const std::string& method = "GET") {
     TelemetryPages pages(
-        {.folder = folder_, .max_age = Seconds(15)}, [] { return Moment(0); },
+        {.folder = folder_.path(), .max_age = Seconds(15)}, [] { return Moment(0); },
         [this] { return std::chrono::system_clock::time_point(now_); });
     HttpRequest request;
     request.method = method;
@@ -55,7 +49,7 @@ class TelemetryPagesTest : public testing::Test {
     return *answer.body;
   }
 
-  std::string folder_;
+  const tests::TemporaryFolder folder_;
   std::chrono::milliseconds now_{1'000'000};
 };
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "perseus/simgpu/node.h"
+#include "tests/support/temporary_folder.h"
 
 namespace perseus::simgpu {
 
@@ -43,20 +44,10 @@ inline NodeSpec test_node(std::size_t gpus = 1) {
 /// A folder of its own with a path for a state file; both are gone with the object.
 class TestFile {
  public:
-  TestFile() {
-    char folder[] = "/dev/shm/perseus-simgpu-test-XXXXXX";
-    if (::mkdtemp(folder) != nullptr) folder_ = folder;
-  }
-  TestFile(const TestFile&) = delete;
-  TestFile& operator=(const TestFile&) = delete;
-  ~TestFile() {
-    ::unlink(path().c_str());
-    ::rmdir(folder_.c_str());
-  }
-  [[nodiscard]] std::string path() const { return folder_ + "/state"; }
+  [[nodiscard]] std::string path() const { return folder_.file("state"); }
 
  private:
-  std::string folder_;
+  tests::TemporaryFolder folder_{"/dev/shm"};
 };
 
 }  // namespace perseus::simgpu

@@ -128,25 +128,48 @@ core::Result<UniqueFd> lock_name(const std::string& path) {
   return fd;
 }
 
-/// Removes a socket at which nobody listens. The name is locked: nobody is between bind() and listen().
-core::Status remove_stale(const std::string& path, const sockaddr_un& address) {
+/// Whether there is a socket. kInvalidInput: there is something else.
+core::Result<bool> socket_exists(const std::string& path) {
   struct stat status{};
   if (::lstat(path.c_str(), &status) != 0) {
-    if (errno == ENOENT) return {};
+    if (errno == ENOENT) return false;
     return system_error(fmt::format("cannot look at {}", path));
   }
-  if (!S_ISSOCK(status.st_mode)) {
-    return core::fail(ErrorCode::kInvalidInput, "there is something here that is no socket; it is left alone",
-                      {path});
-  }
+  if (S_ISSOCK(status.st_mode)) return true;
+  return core::fail(ErrorCode::kInvalidInput, "there is something here that is no socket; it is left alone",
+                    {path});
+}
+
+/// kBusy where somebody listens who knows of no lock.
+core::Status check_nobody_listens(const std::string& path, const sockaddr_un& address) {
+  PERSEUS_ASSIGN_OR_RETURN(const bool there, socket_exists(path));
+  if (!there) return {};
   PERSEUS_ASSIGN_OR_RETURN(const UniqueFd probe, new_socket());
   const int error = try_connect(probe.get(), address);
-  if (error == ENOENT) return {};
-  if (error != ECONNREFUSED) {
-    return core::fail(ErrorCode::kBusy, "another process listens at this socket", {path});
+  if (error == ENOENT || error == ECONNREFUSED) return {};
+  return core::fail(ErrorCode::kBusy, "another process listens at this socket", {path});
+}
+
+/// A socket that listens, under a name at which nobody looks. The name is locked: what stands there was left
+/// by a process that was killed.
+core::Result<UniqueFd> listen_unseen(const std::string& path, mode_t mode) {
+  PERSEUS_ASSIGN_OR_RETURN(const sockaddr_un address, address_of(path));
+  PERSEUS_ASSIGN_OR_RETURN(const bool left, socket_exists(path));
+  if (left && ::unlink(path.c_str()) != 0) return system_error(fmt::format("cannot remove {}", path));
+  PERSEUS_ASSIGN_OR_RETURN(UniqueFd fd, new_socket());
+  // Before listen(): some kernels hand it on when a connection is accepted, newer ones (6.18 was seen to)
+  // when somebody connects.
+  PERSEUS_RETURN_IF_ERROR(identify_senders(fd.get()));
+  if (::bind(fd.get(), generic(address), sizeof address) != 0) {
+    const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::kPermission
+                           : errno == ENOENT                 ? ErrorCode::kNotFound
+                                                             : ErrorCode::kIo;
+    return system_error(fmt::format("cannot make the socket {}", path), code);
   }
-  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
-  return system_error(fmt::format("cannot remove the stale socket {}", path));
+  // Nobody can connect before listen(), so there is no moment at which the umask's permissions count.
+  if (::chmod(path.c_str(), mode) != 0) return system_error(fmt::format("cannot set the mode of {}", path));
+  if (::listen(fd.get(), kBacklog) != 0) return system_error(fmt::format("cannot listen at {}", path));
+  return fd;
 }
 
 /// One packet into `bytes` and `control`; the length is that of the whole packet, even where it did not fit.
@@ -332,24 +355,16 @@ core::Result<Listener> listen_seqpacket(const std::string& path, mode_t mode) {
   PERSEUS_ASSIGN_OR_RETURN(const sockaddr_un address, address_of(path));
   PERSEUS_ASSIGN_OR_RETURN(UniqueFd lock, lock_name(path));
   SocketName name(path, std::move(lock));
-  PERSEUS_RETURN_IF_ERROR(remove_stale(path, address));
-  PERSEUS_ASSIGN_OR_RETURN(UniqueFd fd, new_socket());
-  // Before listen(): some kernels hand it on when a connection is accepted, newer ones (6.18 was seen to)
-  // when somebody connects.
-  PERSEUS_RETURN_IF_ERROR(identify_senders(fd.get()));
-  if (::bind(fd.get(), generic(address), sizeof address) != 0) {
-    const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::kPermission
-                           : errno == EADDRINUSE             ? ErrorCode::kBusy
-                           : errno == ENOENT                 ? ErrorCode::kNotFound
-                                                             : ErrorCode::kIo;
-    return system_error(fmt::format("cannot make the socket {}", path), code);
-  }
+  PERSEUS_RETURN_IF_ERROR(check_nobody_listens(path, address));
+  // Whoever sees the socket can connect: it takes its name, and a stale one's place, when it listens.
+  const std::string unseen = path + ".new";
+  PERSEUS_ASSIGN_OR_RETURN(UniqueFd fd, listen_unseen(unseen, mode));
   struct stat status{};
-  if (::lstat(path.c_str(), &status) != 0) return system_error(fmt::format("cannot look at {}", path));
+  if (::lstat(unseen.c_str(), &status) != 0) return system_error(fmt::format("cannot look at {}", unseen));
+  if (::rename(unseen.c_str(), path.c_str()) != 0) {
+    return system_error(fmt::format("cannot rename {} to {}", unseen, path));
+  }
   name.inode_ = {.device = status.st_dev, .number = status.st_ino};
-  // Nobody can connect before listen(), so there is no moment at which the umask's permissions count.
-  if (::chmod(path.c_str(), mode) != 0) return system_error(fmt::format("cannot set the mode of {}", path));
-  if (::listen(fd.get(), kBacklog) != 0) return system_error(fmt::format("cannot listen at {}", path));
   return Listener{std::move(name), std::move(fd)};
 }
 

@@ -119,7 +119,8 @@ struct Listener {
 
 /// Binds and listens. A socket that nobody listens at any more is replaced, a live one never (kBusy, naming
 /// the path): of several processes that try at one moment exactly one succeeds. What is no socket is never
-/// removed (kInvalidInput). `mode` are the permission bits. kIo, kPermission, kNotFound: no such folder.
+/// removed (kInvalidInput). Whoever sees the socket can connect. `mode` are the permission bits; `path` may
+/// have 103 bytes. kIo, kPermission, kNotFound: no such folder.
 [[nodiscard]] core::Result<Listener> listen_seqpacket(const std::string& path, mode_t mode);
 
 /// A connected pair, both ends close-on-exec and non-blocking. kIo.

@@ -15,6 +15,8 @@
 #include <fstream>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace perseus::wire {
 namespace {
 
@@ -34,19 +36,12 @@ int open_descriptors() {
   return count;
 }
 
-/// A folder that goes with the test.
 class SeqpacketFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = "/tmp/perseus-seqpacket-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  [[nodiscard]] std::string path(const char* name) const { return folder_ + '/' + name; }
+  [[nodiscard]] std::string path(const char* name) const { return folder_.file(name); }
 
  private:
-  std::string folder_;
+  const tests::TemporaryFolder folder_;
 };
 
 TEST(Seqpacket, CarriesPacketsWhole) {
@@ -284,6 +279,16 @@ TEST_F(SeqpacketFiles, ALiveSocketOfSomebodyWithoutALockIsLeftAloneToo) {
   ASSERT_FALSE(listener);
   EXPECT_EQ(listener.error().text(), path("s") + ": another process listens at this socket");
   EXPECT_TRUE(connect_seqpacket(path("s"), kNow));
+}
+
+TEST_F(SeqpacketFiles, WhatAKilledProcessLeftHalfMadeIsNoHindrance) {
+  bind_by_hand(path("s.new")).reset();
+  EXPECT_TRUE(listen_seqpacket(path("s"), 0600));
+  EXPECT_FALSE(std::filesystem::exists(path("s.new")));
+  std::ofstream(path("s.new")) << "precious";
+  EXPECT_EQ(listen_seqpacket(path("s"), 0600).error().text(),
+            path("s.new") + ": there is something here that is no socket; it is left alone");
+  EXPECT_TRUE(std::filesystem::exists(path("s.new")));
 }
 
 TEST_F(SeqpacketFiles, OnlyItsOwnSocketIsRemovedAtTheEnd) {

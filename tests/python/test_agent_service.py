@@ -115,10 +115,23 @@ def test_metrics_pass_the_check_of_their_format(node):
             sample, value = line.rsplit(" ", 1)
             assert sample.split("{")[0] in typed
             float(value)
-    intended = json.loads((node.socket.parent / "intended.json").read_text())
-    assert intended["format"] == "perseus-intended/1"
-    assert intended["gpus"][0]["intended_mhz"] == 900
-    assert intended["gpus"][1]["intended_mhz"] is None
+
+    def intended() -> list[int | None]:
+        text = json.loads((node.socket.parent / "intended.json").read_text())
+        assert text["format"] == "perseus-intended/1"
+        return [gpu["intended_mhz"] for gpu in text["gpus"]]
+
+    wait_until(lambda: intended() == [900, None])  # it is written after the metrics
+
+
+def test_a_socket_may_be_named_from_the_current_folder(node, tmp_path):
+    agent = node.keep(Process(node.agent_command("--socket", "agent.sock"), node.env, node.log, cwd=tmp_path))
+    node.socket = tmp_path / "agent.sock"
+    node.agent = agent
+    wait_until(node.agent_answers)
+    wait_until((tmp_path / "intended.json").exists)
+    assert agent.terminate() == 0
+    assert not node.socket.exists()
 
 
 # The commands of `perseus`.

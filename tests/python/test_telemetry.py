@@ -78,7 +78,9 @@ class Exporter:
             return answer
 
     def stop(self) -> int:
+        """Its exit code; the log is complete then."""
         self.process.send_signal(signal.SIGTERM)
+        self._reader.join(PATIENCE_S)
         return self.process.wait(PATIENCE_S)
 
     def __enter__(self) -> "Exporter":
@@ -136,6 +138,8 @@ def test_an_unprivileged_exporter_shows_what_the_agent_publishes(node):
         assert found[intended] == 900
         assert 0 <= found['perseus_telemetry_file_age_seconds{file="metrics.prom"}'] < 15
         assert 0 <= found['perseus_telemetry_file_age_seconds{file="intended.json"}'] < 15
+        published = json.loads((node.socket.parent / "intended.json").read_text())
+        wait_until(lambda: json.loads((node.socket.parent / "intended.json").read_text()) != published)
         status, kind, text = shown.get("/intended")
         assert (status, kind) == (200, "application/json")
         assert [gpu["intended_mhz"] for gpu in json.loads(text)["gpus"]] == [900, None]
