@@ -28,7 +28,7 @@ constexpr std::chrono::milliseconds kTurn{100};
 /// The GPU that becomes slow, and how slow: its stage has most to do, so that the pipeline feels all of it.
 constexpr std::uint32_t kSlowPipeline = 1;
 constexpr std::uint32_t kSlowStage = 1;
-constexpr double kThrottleMhz = 1095;  ///< of 1410: about what a hot A100 is held to. Assumed
+constexpr double kThrottleMhz = 960;  ///< of 1410: about what a hot A100 is held to. Assumed
 
 core::Seconds since(steady_clock::time_point begin) {
   return core::Seconds(std::chrono::duration<double>(steady_clock::now() - begin).count());

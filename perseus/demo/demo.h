@@ -25,8 +25,8 @@ namespace perseus::demo {
 /// well below the 1 % that it is held to.
 struct Phases {
   std::uint32_t warm_up = 2;  ///< of each phase; not measured
-  std::uint32_t reference = 12;
-  std::uint32_t planned = 14;
+  std::uint32_t reference = 11;
+  std::uint32_t planned = 12;
   std::uint32_t patience = 24;   ///< in which the server may find the straggler; then it is announced
   std::uint32_t straggling = 5;  ///< under the new plan
   std::uint32_t recovered = 3;

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "perseus/demo/rank.h"
@@ -46,6 +47,15 @@ void tell(const std::string& line) {
     if (written <= 0) return;  // nobody listens any more: training goes on
     done += static_cast<std::size_t>(written);
   }
+}
+
+/// Not before the job has come together: until then there is no step to finish.
+void finish_steps_when_asked_to_stop() {
+  struct sigaction action{};
+  action.sa_handler = [](int) { stop = true; };
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
 }
 
 struct Flags {
@@ -106,7 +116,10 @@ int run(int argc, char** argv) {
   options.work.forward = Seconds(flags.forward_s);
   options.work.backward = Seconds(flags.backward_s);
   options.patience = Seconds(flags.patience_s);
-  const auto done = perseus::demo::run_rank(options, stop, tell);
+  const auto rank = perseus::demo::join_training(std::move(options));
+  if (!rank) return fail(rank.error());
+  finish_steps_when_asked_to_stop();
+  const auto done = (*rank)->train(stop, tell);
   return done ? 0 : fail(done.error());
 }
 
@@ -114,11 +127,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   behave_like_a_gpu();
-  struct sigaction action{};
-  action.sa_handler = [](int) { stop = true; };
-  action.sa_flags = SA_RESTART;
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGINT, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   try {
     return run(argc, argv);

@@ -56,17 +56,18 @@ void sleep_for(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 
-class Rank {
+class Rank final : public TrainingRank {
  public:
-  Rank(const RankOptions& options, simgpu::Node node, Mesh mesh, ClientHandle client,
+  Rank(RankOptions options, simgpu::Node node, Mesh mesh, ClientHandle client,
        std::vector<core::Computation> order)
-      : options_(options),
+      : options_(std::move(options)),
         node_(std::move(node)),
         mesh_(std::move(mesh)),
         client_(std::move(client)),
         order_(std::move(order)) {}
 
-  core::Status train(const std::atomic<bool>& stop, const std::function<void(const std::string&)>& tell) {
+  core::Status train(const std::atomic<bool>& stop,
+                     const std::function<void(const std::string&)>& tell) override {
     tell(fmt::format(R"({{"event":"joined","pipeline":{},"stage":{},"gpu":{}}})", options_.place.pipeline,
                      options_.place.stage, options_.gpu));
     std::uint64_t step = 0;
@@ -156,7 +157,7 @@ class Rank {
         s.missing_operations, s.guard_trips, s.plans_taken, s.plans_expired, s.hook_timeouts);
   }
 
-  const RankOptions& options_;
+  RankOptions options_;
   simgpu::Node node_;
   Mesh mesh_;
   ClientHandle client_;
@@ -199,21 +200,20 @@ core::Result<Action> parse_action(std::string_view text) {
   return refuse();
 }
 
-core::Status run_rank(const RankOptions& options, const std::atomic<bool>& stop,
-                      const std::function<void(const std::string&)>& tell) {
+core::Result<std::unique_ptr<TrainingRank>> join_training(RankOptions options) {
   PERSEUS_ASSIGN_OR_RETURN(simgpu::Node node, simgpu::Node::open_environment());
   PERSEUS_RETURN_IF_ERROR(node.attach_process(options.gpu, kContextBytes));
   PERSEUS_ASSIGN_OR_RETURN(core::Schedule order, schedule::generate({.name = "1f1b",
                                                                      .pipeline = options.place.stages,
                                                                      .microbatches = options.microbatches}));
-  const auto deadline =
-      std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                             std::chrono::duration<double>(options.patience.value()));
+  const auto patience = std::chrono::duration<double>(options.patience.value());
+  const Deadline deadline =
+      std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(patience);
   PERSEUS_ASSIGN_OR_RETURN(ClientHandle client, open_client(options));
   PERSEUS_ASSIGN_OR_RETURN(Mesh mesh, Mesh::join(options.place, deadline));
-  Rank rank(options, std::move(node), std::move(mesh), std::move(client),
-            std::move(order.ranks[options.place.stage]));
-  return rank.train(stop, tell);
+  std::vector<core::Computation> own = std::move(order.ranks[options.place.stage]);
+  return std::make_unique<Rank>(std::move(options), std::move(node), std::move(mesh), std::move(client),
+                                std::move(own));
 }
 
 }  // namespace perseus::demo

@@ -5,12 +5,14 @@
 // waits for is not.
 //
 //   RankOptions options{.place = {.folder = "/tmp/job", .pipelines = 2, .stages = 4, .stage = 3}, ...};
-//   PERSEUS_RETURN_IF_ERROR(run_rank(options, stop, [](const std::string& line) { puts(line.c_str()); }));
+//   PERSEUS_ASSIGN_OR_RETURN(auto rank, join_training(options));
+//   PERSEUS_RETURN_IF_ERROR(rank->train(stop, [](const std::string& line) { std::puts(line.c_str()); }));
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,11 +67,23 @@ struct RankOptions {
   core::Seconds patience{30};  ///< for all ranks to come
 };
 
-/// Trains until the steps are over or any rank of the job is asked to stop, whose step is then finished
-/// first. Tells what happens as lines of JSON: "joined", one "step" for each, "end". Everything else that
-/// Perseus wants to know comes from its environment (docs/client.md). kIo: another rank is gone; kDeviceLost;
-/// kNotFound: no simulated node.
-[[nodiscard]] core::Status run_rank(const RankOptions& options, const std::atomic<bool>& stop,
-                                    const std::function<void(const std::string&)>& tell);
+/// A rank whose job has come together.
+class TrainingRank {
+ public:
+  TrainingRank() = default;
+  TrainingRank(const TrainingRank&) = delete;
+  TrainingRank& operator=(const TrainingRank&) = delete;
+  virtual ~TrainingRank() = default;
+  /// Trains until the steps are over or any rank of the job is asked to stop, whose step is then finished
+  /// first. Tells what happens as lines of JSON: "joined", one "step" for each, "end". kIo: another rank is
+  /// gone; kDeviceLost. Once, on the thread that joined.
+  [[nodiscard]] virtual core::Status train(const std::atomic<bool>& stop,
+                                           const std::function<void(const std::string&)>& tell) = 0;
+};
+
+/// Opens the GPU and Perseus, which finds in its environment all else that it wants to know (docs/client.md),
+/// and waits for the other ranks. kNotFound: no simulated node; kInvalidInput: options that Perseus refuses;
+/// kTimeout, kIo.
+[[nodiscard]] core::Result<std::unique_ptr<TrainingRank>> join_training(RankOptions options);
 
 }  // namespace perseus::demo
