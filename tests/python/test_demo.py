@@ -63,6 +63,7 @@ def demo(perseus_binary: Path, tmp_path: Path):
         if each.child.poll() is None:
             each.child.kill()
             each.child.wait()
+        each.child.stdout.close()
         for pid in each.processes():
             os.kill(pid, signal.SIGKILL)
 
