@@ -47,8 +47,8 @@ namespace {
 class OpenClients {
  public:
   static OpenClients& instance() {
-    static auto* const clients = new OpenClients;
-    return *clients;
+    static auto* const kClients = new OpenClients;
+    return *kClients;
   }
   void add(perseus_client* client) {
     const std::lock_guard lock(mutex_);

@@ -160,6 +160,28 @@ core::Status take_profiling(const Environment& environment, ClientConfig& config
   return {};
 }
 
+core::Status take_guard(const Environment& environment, GuardSettings& guard) {
+  constexpr const char* kMargin = "PERSEUS_GUARD_MARGIN_PCT";
+  constexpr const char* kIterations = "PERSEUS_GUARD_ITERATIONS";
+  PERSEUS_ASSIGN_OR_RETURN(const auto margin, environment_number<double>(environment, kMargin));
+  const bool sound = !margin || (*margin >= 0 && *margin <= 1'000);  // not so for a NaN
+  if (!sound) {
+    return core::fail(ErrorCode::kInvalidInput, fmt::format("{} is not in 0 to 1000", *margin), {kMargin});
+  }
+  if (margin) guard.margin = *margin / 100;
+  PERSEUS_ASSIGN_OR_RETURN(const auto iterations,
+                           environment_number<std::uint32_t>(environment, kIterations));
+  if (!iterations) return {};
+  if (*iterations == 0 || *iterations > 1'000) {
+    return core::fail(ErrorCode::kInvalidInput, fmt::format("{} is not in 1 to 1000", *iterations),
+                      {kIterations});
+  }
+  // What others may be to blame for keeps its multiple.
+  guard.patience = guard.patience / guard.iterations * *iterations;
+  guard.iterations = *iterations;
+  return {};
+}
+
 core::Status take_backend(const perseus_options& options, const Environment& environment,
                           ClientConfig& config) {
   const auto name =
@@ -271,6 +293,7 @@ core::Result<ClientConfig> resolve_config(const perseus_options& options, const 
   if (config.off) return config;
   PERSEUS_RETURN_IF_ERROR(take_backend(options, environment, config));
   PERSEUS_RETURN_IF_ERROR(take_trigger(options, environment, config));
+  PERSEUS_RETURN_IF_ERROR(take_guard(environment, config.guard));
   PERSEUS_RETURN_IF_ERROR(take_job(options, environment, config));
   config.gpu = find_gpu(options, environment);
   return config;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "perseus/client/perseus.h"
+#include "perseus/client/promise_guard.h"
 #include "perseus/client/server_link.h"
 #include "perseus/core/result.h"
 #include "perseus/gpu/backend.h"
@@ -46,6 +47,7 @@ struct ClientConfig {
   std::string gpu;                                    ///< UUID, or an index of the driver
   gpu::BackendKind reader = gpu::BackendKind::kAuto;  ///< how the GPU is read
   TriggerKind trigger = TriggerKind::kHost;
+  GuardSettings guard;
 };
 
 /// kUsage and kInvalidInput with the option or variable and its value. Errors of schedules as

@@ -174,6 +174,14 @@ TEST(ClientConfigTest, TheLocalRanksGpuIsTheOneThatCudaShowsIt) {
   EXPECT_EQ(resolve(defaults(), {{"LOCAL_RANK", "5"}, {"CUDA_VISIBLE_DEVICES", "2"}})->gpu, "5");
 }
 
+TEST(ClientConfigTest, TheGuardIsTheSites) {
+  const GuardSettings guard =
+      resolve(defaults(), {{"PERSEUS_GUARD_MARGIN_PCT", "12.5"}, {"PERSEUS_GUARD_ITERATIONS", "20"}})->guard;
+  EXPECT_DOUBLE_EQ(guard.margin, 0.125);
+  EXPECT_EQ(guard.iterations, 20U);
+  EXPECT_EQ(guard.patience, 120U);
+}
+
 TEST(ClientConfigTest, RefusalsNameTheOptionOrVariable) {
   const auto refusal = [](const perseus_options& options, const Variables& variables = {}) {
     const auto config = resolve(options, variables);
@@ -196,6 +204,12 @@ TEST(ClientConfigTest, RefusalsNameTheOptionOrVariable) {
             "PERSEUS_PROFILE: \"maybe\" is neither online nor off");
   EXPECT_EQ(refusal(job(), {{"PERSEUS_PROFILE_CLOCKS", "-1"}}),
             "PERSEUS_PROFILE_CLOCKS: \"-1\" is no number");
+  EXPECT_EQ(refusal(job(), {{"PERSEUS_GUARD_MARGIN_PCT", "-1"}}),
+            "PERSEUS_GUARD_MARGIN_PCT: -1 is not in 0 to 1000");
+  EXPECT_EQ(refusal(job(), {{"PERSEUS_GUARD_MARGIN_PCT", "nan"}}),
+            "PERSEUS_GUARD_MARGIN_PCT: nan is not in 0 to 1000");
+  EXPECT_EQ(refusal(job(), {{"PERSEUS_GUARD_ITERATIONS", "0"}}),
+            "PERSEUS_GUARD_ITERATIONS: 0 is not in 1 to 1000");
   options = job();
   options.job = nullptr;
   EXPECT_EQ(refusal(options), "no job is named; set job or PERSEUS_JOB_ID");

@@ -23,9 +23,12 @@ class ControlListener {
   ControlListener& operator=(const ControlListener&) = delete;
   virtual ~ControlListener() = default;
   /// News: prepared, agreed or baseline. Of this job, incarnation and schedule (the link has checked that),
-  /// with its operations or windows even where the server left them out.
+  /// with its operations or windows even where the server left them out. Revisions rise, unless the server
+  /// has lost its store and begins anew. After on_refused() the same plan is told again if the rank is taken
+  /// again.
   virtual void on_plan(std::shared_ptr<const RankPlan> plan) = 0;
-  /// The server has answered something: plans live ttl longer from now.
+  /// The server has answered something, and knows of no other plan: the one that was told lives ttl longer
+  /// from now.
   virtual void on_contact() = 0;
   /// The server refuses this rank for good (its incarnation is over, its order differs, its token is wrong):
   /// baseline clocks. The link asks again only rarely.

@@ -53,7 +53,8 @@ std::thread quiet_thread(Work&& work) {
   std::thread thread;
   try {
     thread = std::thread(std::forward<Work>(work));
-  } catch (const std::system_error&) {  // none: the caller looks
+  } catch (const std::system_error&) {
+    thread = {};  // none: the caller looks
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
@@ -234,12 +235,13 @@ void Conversation::refuse(const Reply& reply) {
   const Milliseconds most = given_.options.times.refused_retry;
   refused_until_ = Clock::now() + talk_jitter_.between(most / 2, most);
   token_is_old_ = reply.status == 401 || reply.status == 403;
+  held_.reset();  // the listener drops it too: should the server take this rank again, the plan is news
   if (std::exchange(refused_why_, reply.why) == reply.why) return;
   outage_.say(true, fmt::format("the server at {} refuses this rank ({})", url_text(given_.url), reply.why));
   listener_->on_refused(core::Error(reply.code, reply.why, {"the server"}));
 }
 
-Conversation::Task<void> Conversation::wait(asio::steady_timer& timer, Milliseconds time) {
+Conversation::Task<void> Conversation::wait(asio::steady_timer& timer, Milliseconds time) const {
   if (stopping_) co_return;
   timer.expires_after(time);
   error_code ignored;

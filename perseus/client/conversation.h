@@ -104,7 +104,7 @@ class Conversation {
   void contact(Channel channel);
   void leave_server(const Reply& reply);
   void refuse(const Reply& reply);
-  Task<void> wait(boost::asio::steady_timer& timer, std::chrono::milliseconds time);
+  Task<void> wait(boost::asio::steady_timer& timer, std::chrono::milliseconds time) const;
 
   // talk(): messages with a sequence.
   Task<void> talk();
@@ -116,10 +116,11 @@ class Conversation {
   Task<Reply> say_once(const GpuFacts& facts, bool& applied);
   Task<void> converse();
   Task<Reply> say_gpu();
-  Task<Reply> say_report();
+  Task<Reply> say_report(Pending& pending);
   Task<Reply> say_renewal();
   Task<void> say_goodbye();
-  bool take_report();
+  [[nodiscard]] Pending* take_report();
+  [[nodiscard]] std::chrono::milliseconds time_before_join();
   bool gpu_is_news();
   Reply apply(Reply reply);
   void check_revision(std::uint64_t revision);

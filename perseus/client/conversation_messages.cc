@@ -60,11 +60,16 @@ Conversation::Task<void> Conversation::talk() {
 
 // ---- Becoming known
 
-Conversation::Task<void> Conversation::join_or_wait() {
-  // The server has forgotten this rank, learned of it and forgotten it again: not in a tight loop.
-  if (forgotten_in_a_row_ > 1) co_await wait(talk_pause_, talk_jitter_.next());
+Milliseconds Conversation::time_before_join() {
   const auto refused_for = std::chrono::ceil<Milliseconds>(refused_until_ - Clock::now());
-  if (refused_for > 0ms) co_await wait(talk_pause_, refused_for);
+  // The server has forgotten this rank, learned of it and forgotten it again: not in a tight loop.
+  const Milliseconds pause = forgotten_in_a_row_ > 1 ? talk_jitter_.next() : 0ms;
+  return std::max(refused_for, pause);
+}
+
+Conversation::Task<void> Conversation::join_or_wait() {
+  const Milliseconds pause = time_before_join();
+  if (pause > 0ms) co_await wait(talk_pause_, pause);
   if (stopping_) co_return;
   if (std::exchange(token_is_old_, false)) read_token_again();
   const Reply reply = co_await join();
@@ -116,7 +121,8 @@ void Conversation::joined() {
   // A message that waits gets a new number: the server has seen none of the old ones, or has forgotten them.
   if (pending_) pending_->sequence = 0;
   outage_.worked(Channel::kMessages, Clock::now());
-  listener_->on_contact();
+  // Whether the plan that is held is still what is deployed, the first poll will tell.
+  if (!held_) listener_->on_contact();
   plans_.cut();  // a poll of the life before may wait there for a minute
   follow_idle_.cancel();
 }
@@ -177,8 +183,8 @@ Conversation::Task<void> Conversation::converse() {
   Reply reply;
   if (gpu_is_news()) {
     reply = co_await say_gpu();
-  } else if (take_report()) {
-    reply = co_await say_report();
+  } else if (Pending* const report = take_report(); report != nullptr) {
+    reply = co_await say_report(*report);
   } else if (Clock::now() >= renewal_due_) {
     reply = co_await say_renewal();
   } else {
@@ -204,13 +210,13 @@ bool Conversation::gpu_is_news() {
   return gpu_version_ != said_gpu_;
 }
 
-bool Conversation::take_report() {
-  if (pending_) return true;
+Conversation::Pending* Conversation::take_report() {
+  if (pending_) return &*pending_;
   const std::lock_guard lock(mutex_);
-  if (reports_.empty()) return false;
-  pending_ = Pending{std::move(reports_.front()), 0, 0};
+  if (reports_.empty()) return nullptr;
+  Pending& taken = pending_.emplace(Pending{std::move(reports_.front()), 0, 0});
   reports_.pop_front();
-  return true;
+  return &taken;
 }
 
 Conversation::Task<Conversation::Reply> Conversation::say_gpu() {
@@ -226,26 +232,26 @@ Conversation::Task<Conversation::Reply> Conversation::say_gpu() {
   co_return reply;
 }
 
-Conversation::Task<Conversation::Reply> Conversation::say_report() {
+Conversation::Task<Conversation::Reply> Conversation::say_report(Pending& pending) {
   // Said again after a lost answer it keeps its number, so that it counts once.
-  if (pending_->sequence == 0) pending_->sequence = ++sequence_;
-  const Stamp stamp{given_.options.job.incarnation, pending_->sequence};
+  if (pending.sequence == 0) pending.sequence = ++sequence_;
+  const Stamp stamp{given_.options.job.incarnation, pending.sequence};
   Reply reply = co_await send(
       "POST",
-      path_of(fmt::format("ranks/{}/{}", place_text(given_.options.place), report_route(pending_->report))),
-      report_body(stamp, pending_->report));
+      path_of(fmt::format("ranks/{}/{}", place_text(given_.options.place), report_route(pending.report))),
+      report_body(stamp, pending.report));
   // 404 again, right after a hello: what this server does not know is not the rank, but this kind of report.
-  const bool no_such_route = reply.outcome == Outcome::kUnknown && pending_->unknown_in_life == lives_ - 1 &&
-                             pending_->unknown_in_life != 0;
+  const bool no_such_route = reply.outcome == Outcome::kUnknown && pending.unknown_in_life == lives_ - 1 &&
+                             pending.unknown_in_life != 0;
   if (reply.outcome == Outcome::kRejected || no_such_route) {
     dropped_reports_.fetch_add(1);
     outage_.say(true, fmt::format("the server does not take a report to {} ({})",
-                                  report_route(pending_->report), reply.why));
+                                  report_route(pending.report), reply.why));
     pending_.reset();
     reply.outcome = Outcome::kDone;
     co_return reply;
   }
-  if (reply.outcome == Outcome::kUnknown) pending_->unknown_in_life = lives_;
+  if (reply.outcome == Outcome::kUnknown) pending.unknown_in_life = lives_;
   if (reply.outcome == Outcome::kDone) {
     reply = apply(std::move(reply));
     if (reply.outcome == Outcome::kDone) pending_.reset();
@@ -299,8 +305,9 @@ void Conversation::check_revision(std::uint64_t revision) {
 
 Conversation::Task<void> Conversation::say_goodbye() {
   if (!joined_) co_return;
-  while (Clock::now() < stop_at_ && take_report()) {
-    const Reply reply = co_await say_report();
+  for (Pending* report = take_report(); report != nullptr && Clock::now() < stop_at_;
+       report = take_report()) {
+    const Reply reply = co_await say_report(*report);
     if (reply.outcome != Outcome::kDone) co_return;
   }
   if (Clock::now() >= stop_at_) co_return;

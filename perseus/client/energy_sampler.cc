@@ -153,7 +153,7 @@ void EnergySampler::run(const std::shared_ptr<State>& state) {
       const core::Seconds period = measured_period(*state, *device);
       {
         const std::lock_guard lock(state->mutex);
-        state->gpu->counter_period = period;
+        if (state->gpu) state->gpu->counter_period = period;
       }
       if (state->stopped()) break;
       status = read_on(*state, *device, period);

@@ -96,9 +96,9 @@ core::Result<std::unique_ptr<ssl::context>> make_client_tls(const std::string& c
   tls->set_verify_mode(ssl::verify_peer);
   error_code error;
   if (ca_file.empty()) {
-    tls->set_default_verify_paths(error);
+    static_cast<void>(tls->set_default_verify_paths(error));
   } else {
-    tls->load_verify_file(ca_file, error);
+    static_cast<void>(tls->load_verify_file(ca_file, error));
   }
   if (error)
     return fail(ErrorCode::kInvalidInput, "no authorities could be read: " + error.message(), {ca_file});
@@ -117,7 +117,7 @@ void HttpConnection::cut() {
     // Off the list first: the number may belong to somebody else as soon as it is closed.
     if (guarded_ >= 0) keep_in_children(std::exchange(guarded_, -1));
     error_code ignored;
-    open->close(ignored);
+    static_cast<void>(open->close(ignored));
   }
 }
 
@@ -214,14 +214,14 @@ asio::awaitable<Status> HttpConnection::connect_to(const tcp::endpoint& address,
   }
   plain_ = std::make_unique<Plain>(io_);
   error_code error;
-  plain_->assign(address.protocol(), fd.get(), error);
+  static_cast<void>(plain_->assign(address.protocol(), fd.get(), error));
   if (!error) {
     guarded_ = fd.release();
     close_in_children(guarded_);
     cut_at(deadline);
     co_await plain_->async_connect(address, asio::redirect_error(asio::use_awaitable, error));
   }
-  if (!error) plain_->set_option(tcp::no_delay(true), error);
+  if (!error) static_cast<void>(plain_->set_option(tcp::no_delay(true), error));
   if (!error) co_return Status();
   drop();
   co_return failure(error, "connecting");

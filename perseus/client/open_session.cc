@@ -90,7 +90,9 @@ core::Result<std::unique_ptr<RankSession>> open_session(const ClientConfig& conf
   sampler.gpu = config.gpu;
   sampler.backend.kind = config.reader;
   parts.telemetry = std::make_unique<EnergySampler>(std::move(sampler));
-  return std::make_unique<RankSession>(SessionSettings(), std::move(parts));
+  SessionSettings settings;
+  settings.recorder.guard = config.guard;
+  return std::make_unique<RankSession>(settings, std::move(parts));
 }
 
 }  // namespace perseus::client

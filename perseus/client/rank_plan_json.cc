@@ -83,8 +83,8 @@ Status read_clock(JsonReader& json, std::optional<core::Megahertz>& out) {
 
 Status drop_knobs(JsonReader& json) {
   return json.map(kMostKnobs, [&](const std::string&) -> Status {
-    PERSEUS_ASSIGN_OR_RETURN(const std::string dropped, json.string());
-    return {};
+    const auto dropped = json.string();
+    return dropped ? Status() : std::unexpected(dropped.error());
   });
 }
 
@@ -223,8 +223,8 @@ Status read_rest(JsonReader& json, std::size_t name, RankPlan& out) {
       return {};
     }
     default: {  // plan_sha256: of the whole plan file, which a rank does not see
-      PERSEUS_ASSIGN_OR_RETURN(const std::string dropped, digest(json));
-      return {};
+      const auto dropped = digest(json);
+      return dropped ? Status() : std::unexpected(dropped.error());
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace perseus::client {
@@ -53,7 +54,8 @@ RankSession::~RankSession() {
 
 void RankSession::on_plan(std::shared_ptr<const RankPlan> plan) {
   orders_.contact(lease::to_ns(time_.now()));
-  if (!plan->from_step) return;  // prepared; it comes again with its step
+  const std::optional<std::uint64_t> from_step = plan->from_step;
+  if (!from_step) return;  // prepared; it comes again with its step
   auto table = PlanTable::build(plan);
   if (!table) {
     refused_plans_.fetch_add(1);
@@ -67,8 +69,7 @@ void RankSession::on_plan(std::shared_ptr<const RankPlan> plan) {
     if (!table) return;
   }
   orders_.refuse(false);
-  tell(false,
-       fmt::format("generation {} ({}) from step {} on", plan->generation, plan->reason, *plan->from_step));
+  tell(false, fmt::format("generation {} ({}) from step {} on", plan->generation, plan->reason, *from_step));
   plans_.offer(*std::move(table));
 }
 
@@ -150,7 +151,7 @@ void RankSession::look_at_sink() {
   parts_.on_gpu(gpu_, gpu_controlled_);
 }
 
-void RankSession::to_baseline(std::uint64_t step) {
+void RankSession::to_baseline(std::uint64_t step) const {
   if (parts_.sink->wanted() != 0) parts_.sink->post({.mhz = 0, .step = step});
 }
 

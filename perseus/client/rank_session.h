@@ -184,7 +184,7 @@ class RankSession final : private ControlListener {
   [[nodiscard]] bool stream_busy() const {
     return parts_.trigger && parts_.trigger->done() != parts_.trigger->queued();
   }
-  void to_baseline(std::uint64_t step);
+  void to_baseline(std::uint64_t step) const;
   void look_at_sink();
   void look_at_telemetry();
   void read_records();

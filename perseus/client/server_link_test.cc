@@ -489,6 +489,20 @@ TEST_F(ServerLinkTest, a_plan_that_waits_ends_with_the_incarnation) {
   EXPECT_THAT(listener_.refusals(), ElementsAre("409: over"));
 }
 
+TEST_F(ServerLinkTest, a_rank_that_is_taken_again_hears_its_plan_again) {
+  std::atomic<int> polls = 0;
+  PlanServer server([&](const Request& r) -> std::optional<Action> {
+    if (is_poll(r) && ++polls == 2) return TestHttpServer::answer(403, R"({"message":"not for this"})");
+    return std::nullopt;
+  });
+  server.set_plan(plan(1, 0));
+  open(server.http().url());
+  listener_.wait_for_plans(2);
+  link_->stop(0ms);
+  EXPECT_THAT(listener_.refusals(), ElementsAre("403: not for this"));
+  EXPECT_EQ(*listener_.plans()[0], *listener_.plans()[1]);
+}
+
 std::string token_file(const std::string& token, mode_t mode = 0600) {
   const std::string path = testing::TempDir() + "perseus-token-" + std::to_string(::getpid());
   std::ofstream(path) << token << '\n';

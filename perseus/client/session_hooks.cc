@@ -55,6 +55,7 @@ void RankSession::record(const StepRecord& record) {
   hooks_.clean = false;
 }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what comes next
 void RankSession::set_stream(void* stream) noexcept {
   if (parts_.trigger) parts_.trigger->set_stream(stream);
 }
@@ -194,7 +195,7 @@ void RankSession::begin(core::Kind kind, std::uint32_t stage, std::uint32_t micr
   const bool matters = h.baseline || h.open_hit.mhz != 0;
   const std::uint32_t mhz = h.baseline ? 0 : h.open_hit.mhz;
   const bool changes = matters && mhz != before;
-  h.open_mhz = matters ? mhz : before;
+  h.open_mhz = matters ? mhz : (before == kUnknownClock ? 0 : before);
   if (changes) count(published_.posts);
   const ClockPost post{mhz, h.step, kind, stage, microbatch};
   if (parts_.trigger) {

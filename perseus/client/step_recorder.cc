@@ -34,7 +34,7 @@ void StepRecorder::add(const StepRecord& record) {
 void StepRecorder::begin_step(const StepRecord& record) {
   const std::uint64_t serial = record.table == nullptr ? 0 : record.table->serial();
   if (serial != serial_) change_plan(record);
-  if (in_sweep()) {
+  if (in_sweep() && record.table != nullptr) {
     const std::uint32_t window = record.table->window_of(record.step);
     if (window != window_) {
       window_ = window;
@@ -93,7 +93,8 @@ void StepRecorder::end_step(const StepRecord& record) {
   missing_ += record.missing;
   const bool skipped =
       window_ != PlanTable::kNone && record.step - window_begin_ < plan_->windows[window_].skip;
-  const bool good = record.clean && !skipped && !(in_sweep() && window_ == PlanTable::kNone);
+  const bool after_the_sweep = in_sweep() && window_ == PlanTable::kNone;
+  const bool good = record.clean && !skipped && !after_the_sweep;
   const core::Seconds time = between(step_begin_ns_, record.end_ns);
   if (skipped) throttle_.restart();
   bool attributable = false;

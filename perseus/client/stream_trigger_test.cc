@@ -310,6 +310,26 @@ TEST_F(StreamTriggerTest, ASessionPostsInStreamOrder) {
   EXPECT_THAT(rig.clocks(), ElementsAre(900, 915, 1200, 1215));
 }
 
+TEST_F(StreamTriggerTest, AFixedTimeAtAStepsBeginIsAtNoClock) {
+  load("current");
+  auto trigger = open(StreamMode::kWrite);
+  ASSERT_TRUE(trigger);
+  StreamTrigger* const stream = trigger->get();
+  SessionRig rig({.recorder = {.report_iterations = 1, .report_time = core::Seconds(0)}},
+                 *std::move(trigger));
+  RankPlan plan = small_plan();
+  plan.operations[0].clock.reset();
+  rig.give(plan);
+  rig.step();
+  cuda_->finish();
+  stream->poll();
+  rig.session->work();
+  EXPECT_THAT(rig.clocks(), ElementsAre(915, 1200, 1215));
+  const auto reports = rig.link->all<StepReport>();
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_EQ(reports[0].kinds.size(), 3U);
+}
+
 TEST_F(StreamTriggerTest, ClocksThatAStreamGetsToAfterAHangAreDropped) {
   load("current");
   auto trigger = open(StreamMode::kWrite);

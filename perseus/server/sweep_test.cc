@@ -312,7 +312,8 @@ TEST(MeasuredProfile, sums_hold_where_computations_cannot_be_told_apart) {
     const double clock = (f + b) / 2;
     const double predicted = kMicrobatches * (energy("forward", f) + energy("backward", b)) +
                              waited * measured->facts.blocking[1].at(clock).value();
-    EXPECT_NEAR(predicted / (joules + waited * truth.idle_w(clock)), 1, 0.02) << f << ' ' << b;
+    // How much of it is waiting is not told either: that part of the error stays.
+    EXPECT_NEAR(predicted / (joules + waited * truth.idle_w(clock)), 1, 0.04) << f << ' ' << b;
   };
   for (const Visit& v : swept.sweep.visits(1)) {
     for (const Visit& w : swept.sweep.visits(1)) {

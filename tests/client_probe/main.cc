@@ -8,6 +8,7 @@
 //   guard GENERATION PROMISED MEASURED
 //   window GENERATION WINDOW STEP  a report of one window of a sweep
 //   gpu UUID MHZ,MHZ,...           what is known of the first rank's GPU
+//   gpus MHZ,MHZ,...               of every rank's: names of their own, clocks may be set
 //   loop                           starts training: steps of 2 ms with a report every hundred; see `state`
 //   state                          counters, and how the training goes
 //   fork                           a child that uses and destroys the links; prints how it ended
@@ -311,6 +312,22 @@ client::RankReport report_of(const std::string& kind, std::istringstream& words)
   if (kind == "window") {
     client::WindowReport report{.iterations = 3, .iteration_time = core::Seconds(0.1)};
     words >> report.generation >> report.window >> report.step;
+    report.kinds = {{core::Kind::kForward,
+                     0,
+                     core::Megahertz(1410),
+                     12,
+                     1,
+                     core::Seconds(0.02),
+                     core::Seconds(0.0001),
+                     {}}};
+    report.energy = client::EnergySums{.intervals = 3,
+                                       .seconds = core::Seconds(0.3),
+                                       .joules = core::Joules(90),
+                                       .columns = {"F0@1410", "idle"},
+                                       .xtx = {0.02, 0.01, 0.02},
+                                       .xty = {5, 4},
+                                       .yty = 2700};
+    report.counter_period = core::Seconds(0.1);
     return report;
   }
   client::StepReport report{.iterations = 1};
@@ -334,6 +351,15 @@ bool obey(const std::string& line, std::vector<Rank>& ranks, Training& training)
     for (Rank& rank : ranks) rank.link->report(report);
   } else if (command == "gpu") {
     ranks.front().link->set_gpu(gpu_of(words));
+  } else if (command == "gpus") {
+    std::size_t number = 0;
+    for (Rank& rank : ranks) {
+      std::istringstream facts(fmt::format("GPU-{} {}", number++, line.substr(line.find(' ') + 1)));
+      client::GpuFacts gpu = gpu_of(facts);
+      gpu.clock_control = true;
+      gpu.counter_period = core::Seconds(0.1);
+      rank.link->set_gpu(std::move(gpu));
+    }
   } else if (command == "loop") {
     training.begin();
   } else if (command == "state") {

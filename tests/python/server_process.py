@@ -58,6 +58,22 @@ def described_response(method: str, path: str, status: int) -> dict:
     raise AssertionError(f"{bare} is not described")
 
 
+def check_request(method: str, path: str, body: bytes) -> None:
+    """Holds a request's body to the description."""
+    bare = urllib.parse.urlsplit(path).path
+    for template, item in description()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), bare):
+            content = item[method.lower()]["requestBody"]["content"]["application/json"]
+            schema = {**description(), **content["schema"]}
+            errors = [
+                f"{e.json_path}: {e.message}"
+                for e in jsonschema.Draft202012Validator(schema).iter_errors(json.loads(body))
+            ]
+            assert errors == [], f"{method} {path}: {errors}"
+            return
+    raise AssertionError(f"{bare} is not described")
+
+
 def check_against_description(method: str, path: str, status: int, kind: str, body: bytes) -> None:
     content = described_response(method, path, status).get("content")
     if content is None:

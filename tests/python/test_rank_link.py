@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from rank_probe import DEADLINE_S, FAST, PAUSE_S, Probe, Proxy
-from server_process import PROFILE, Server
+from server_process import PROFILE, Server, check_request
 from test_server_faults import ADMIN, OF_GPT, raw, token_file
 
 JOB = "/api/v1/jobs/gpt"
@@ -420,6 +420,36 @@ def test_tokens_that_are_missing_stolen_or_of_another_job_and_certificates(
             assert not any(t in json.dumps(server.log + ranks.events) for t in (ADMIN, OF_GPT))
             ranks.stop()
             assert live(server) == 0
+
+
+def test_every_message_is_as_the_description_says(perseus_binary: Path, tmp_path: Path) -> None:
+    """A job that is profiled while it trains: what its ranks say is held to schema/openapi.yaml, and taken."""
+    with (
+        Server(perseus_binary, tmp_path / "state") as server,
+        Proxy(server.port) as network,
+        Probe(
+            *(perseus_binary, "--server", network.url, *FOUR_RANKS, *FAST, "--online", "--blocking-power", -1),
+            *("--orders", "--schedule", "interleaved-1f1b", "--virtual-stages", 2),
+        ) as ranks,
+    ):
+        ranks.say("gpus", "1410,1200,990")
+        sweep = ranks.wait_for("plan", reason="profile")
+        assert sweep["windows"] > 0 and sweep["operations"] == 0 and sweep["promised_time_s"] is None
+        ranks.say("window", sweep["generation"], 0, 5)
+        ranks.say("measure", sweep["generation"], 9, 0.1)
+        ranks.say("guard", sweep["generation"], 0.1, 0.2)
+        eventually(lambda: sum(b"/guard" in r for r in network.requests) == 4, "all reports")
+        ranks.stop()
+        routes = set()
+        for request in network.requests:
+            head, body = request.split(b"\r\n\r\n", 1)
+            method, path, _ = head.decode().split("\r\n")[0].split(" ")
+            if method != "GET":
+                check_request(method, path, body)
+                routes.add(path.rsplit("/", 1)[-1])
+        assert routes - {"renew"} == {"gpt", "ranks", "windows", "measurements", "guard", "leave"}
+        assert ranks.state()["dropped_reports"] == 0 and ranks.state()["refused_answers"] == 0
+        no_refusals(ranks)
 
 
 def test_a_forked_child_keeps_nothing_alive(perseus_binary: Path, tmp_path: Path) -> None:
