@@ -24,6 +24,7 @@ from training import TIME_SCALE, Tally, Training, delayed, profile_csv, settle, 
 TRIES = int(os.environ.get("PERSEUS_FAULT_TRIES", "2"))
 HANG_S = 10.0  # RELIABILITY row 4: without a hook for so long inside a step
 BEYOND_HANG_S = 12.0
+HOOK_S = 0.05  # a hook takes a microsecond; a machine with one busy core too many takes a while. Assumed
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def test_row_3_a_killed_rank_leaves_no_clock_and_the_job_starts_again(job: Train
         job.wait_ended()
         tally.tries += 1
         tally.left_low += settle(node)
+        tally.delayed += delayed(job.times(), usual(job.times()))
         tally.notes.append(f"back after {took:.2f} s")
         gone = f"{victim[0]}.{victim[1]}.0"
         wait_until(lambda gone=gone: not next(r for r in job.detail()["ranks"] if r["rank"] == gone)["live"])
@@ -166,7 +168,8 @@ def test_row_6_python_that_holds_its_lock_is_not_held_up(job: Training, node: No
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["hook_timeouts"] == 1, told
-    assert told["longest_hook_s"] < 0.05, told
+    tally.delayed = int(told["longest_hook_s"] > HOOK_S)
+    assert tally.delayed == 0, told
     tally.notes.append(f"longest hook {told['longest_hook_s'] * 1e6:.0f} us")
     tally.left_low = settle(node)
     profile_kept(job, tally)
@@ -280,6 +283,13 @@ def notice(job: Training, slowdown: float, name: str = "n", ttl_s: float = 60, e
     job.call("POST", "/stragglers", body, expect=expect)
 
 
+def fastest(job: Training) -> float:
+    """Usual time of the iterations before the first notice: those at full clocks and under the first plan."""
+    first = {s["generation"] for s in job.steps_of()} - {0}
+    steps = [s["step"] for s in job.steps_of() if s["generation"] <= min(first)]
+    return usual(job.times(last=len(steps) - 1))
+
+
 def test_row_23_flapping_notices_do_not_flap_plans(perseus_binary: Path, node: Node, tmp_path: Path) -> None:
     """A notice that comes and goes ten times: the hold lets one slow-down through; one that is never withdrawn ends by
     its time to live."""
@@ -303,6 +313,7 @@ def test_row_23_flapping_notices_do_not_flap_plans(perseus_binary: Path, node: N
         assert job.detail()["deployment"]["generation"] - first == changes, "less than the hysteresis is noise"
         notice(job, 1.3, "short", ttl_s=1)
         wait_until(lambda: [n["id"] for n in job.detail()["notices"]] == ["noise"])
+        tally.delayed = delayed(job.times(), 1.3 * fastest(job))
         job.stop()
         tally.left_low = settle(node)
         profile_kept(job, tally)
@@ -321,6 +332,7 @@ def test_row_24_a_lowered_clock_is_no_straggler(job: Training, node: Node) -> No
     job.wait_more(15)
     assert [n["id"] for n in job.detail()["notices"]] == ["n"]
     assert job.detail()["deployment"]["generation"] == slow
+    tally.delayed = delayed(job.times(), 1.2 * fastest(job))
     job.stop()
     tally.left_low = settle(node)
     profile_kept(job, tally)
@@ -342,22 +354,46 @@ def test_row_25_a_recovery_speeds_up_at_the_next_step(job: Training, node: Node)
         tally.notes.append(f"after {faster - step} steps")
         # The step that ran when it was withdrawn is finished, the next one may have begun.
         assert faster - step <= 3
+    tally.delayed = delayed(job.times(), 1.25 * fastest(job))
     job.stop()
     tally.left_low = settle(node)
     profile_kept(job, tally)
     tally.report()
 
 
+HEAT = ("throttle=900", "power_cap=150")
+
+
+def times_under_heat(node: Node) -> dict[str, float]:
+    """Usual iteration time of the job without Perseus, by fault."""
+    found = {}
+    with Training(node, None, "plain") as plain:
+        plain.start()
+        for fault in HEAT:
+            node.run("sim", "fault", "--gpu", 3, fault)
+            plain.wait_more(2)
+            begin = len(plain.times())
+            plain.wait_more(8)
+            found[fault] = usual(plain.times(begin))
+            node.run("sim", "fault", "--gpu", 3, "--clear")
+        plain.stop()
+    return found
+
+
 def test_row_26_heat_on_a_planned_gpu(job: Training, node: Node) -> None:
     """The hardware throttles one GPU of the plan, then a power cap does: seen as such, planned around, and back."""
-    tally = Tally(26, "heat and a power cap", tries=2)
+    tally = Tally(26, "heat and a power cap", tries=len(HEAT))
+    plain = times_under_heat(node)
     generation = job.planned()
-    for fault in ("throttle=900", "power_cap=150"):
+    for fault in HEAT:
         node.run("sim", "fault", "--gpu", 3, fault)
+        begin = len(job.times())
         slow = job.wait_for_plan("straggler", above=generation, patience_s=2 * PATIENCE_S)
         cause = next(n["cause"] for n in job.detail()["notices"])
         assert "power or heat held its clock down" in cause, cause
-        tally.notes.append(f"{fault}: re-planned")
+        job.wait_more(5)
+        tally.delayed += delayed(job.times(begin), plain[fault])
+        tally.notes.append(f"{fault}: {usual(job.times(begin)):.2f} s an iteration, {plain[fault]:.2f} s without Perseus")
         node.run("sim", "fault", "--gpu", 3, "--clear")
         generation = job.wait_for_plan("recovered", above=slow, patience_s=2 * PATIENCE_S)
         assert job.detail()["notices"] == []
