@@ -78,8 +78,9 @@ TEST(ServerViewTest, AJobIsReadAsTheServerTellsIt) {
   ASSERT_TRUE(job) << job.error().text();
   EXPECT_EQ(job->state, "planned");
   EXPECT_FALSE(job->planner_error);
-  EXPECT_EQ(job->predicted_time, Seconds(0.7));
-  EXPECT_EQ(job->predicted_energy, Joules(24000.5));
+  ASSERT_TRUE(job->predicted);
+  EXPECT_EQ(job->predicted->time, Seconds(0.7));
+  EXPECT_EQ(job->predicted->energy, Joules(24000.5));
   ASSERT_TRUE(job->deployed);
   EXPECT_EQ(job->deployed->generation, 7U);
   EXPECT_EQ(job->deployed->reason, "straggler");
@@ -96,7 +97,7 @@ TEST(ServerViewTest, WhatIsNotThereYetIsAbsent) {
       R"({"state":"waiting","planner_error":"no","predicted":null,"deployment":null,"guard":null,"notices":[]})");
   ASSERT_TRUE(job) << job.error().text();
   EXPECT_EQ(job->planner_error, "no");
-  EXPECT_FALSE(job->predicted_time);
+  EXPECT_FALSE(job->predicted);
   EXPECT_FALSE(job->deployed);
   EXPECT_FALSE(job->guard);
   EXPECT_FALSE(parse_job("<html>"));
