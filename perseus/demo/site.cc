@@ -28,6 +28,7 @@ constexpr milliseconds kStop{12'000};   ///< and to end: the agent gives a drive
 constexpr milliseconds kLookAgain{20};
 /// Of the folder's path: a socket's path has at most 107 bytes, and the longest name of ours about 15.
 constexpr std::size_t kLongestFolder = 90;
+constexpr std::string_view kOwnName = "/perseus-demo-XXXXXX";
 /// So that a straggler of seconds is answered and a recovery too: the server's own default, 60 s, is for
 /// clusters.
 constexpr int kMinHoldS = 2;
@@ -66,12 +67,14 @@ core::Result<std::string> make_kept_folder(const std::string& keep) {
 
 core::Result<std::string> make_folder(const std::string& keep) {
   if (!keep.empty()) return make_kept_folder(keep);
-  // Not $TMPDIR, whose path may be too long for a socket's.
-  std::string folder = "/tmp/perseus-demo-XXXXXX";
+  std::error_code error;
+  std::string base = std::filesystem::temp_directory_path(error).string();  // $TMPDIR, else /tmp
+  if (error || base.size() > kLongestFolder - kOwnName.size()) base = "/tmp";
+  std::string folder = base + std::string(kOwnName);
   if (::mkdtemp(folder.data()) == nullptr) {
     return core::fail(ErrorCode::kIo,
                       fmt::format("cannot make a folder: {}", std::generic_category().message(errno)),
-                      {"/tmp"});
+                      {base});
   }
   return folder;
 }
