@@ -332,6 +332,7 @@ core::Result<EnergyFit> fit_powers(std::span<const EnergySums> settings) {
                 .intervals = static_cast<std::uint64_t>(e.intervals),
                 .interval_std = core::Joules(std::sqrt(variance))};
   const Matrix covariance = variance * inverse;
+  out.covariance.reserve(static_cast<std::size_t>(n * n));
   for (Eigen::Index i = 0; i < n; ++i) {
     auto& unknown = out.unknowns[static_cast<std::size_t>(i)];
     unknown.power = Watts(x(i));

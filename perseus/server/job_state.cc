@@ -303,7 +303,7 @@ std::optional<Wish> JobState::wish(Moment now) const {
   if (ended_) return baseline("ended");
   // A sweep that is to answer the guard may run; no plan may.
   if (guard_ && (!sweep_ || (deployment_ && !deployment_->plans.empty()))) return baseline("guard");
-  if (sweep_) return sweep_wish(now);
+  if (sweep_) return sweep_wish(*sweep_, now);
   if (!solved_) {
     // A plan for other orders must not be served; until the new frontier is there, baseline.
     return deployment_ && deployment_->schedule_sha256 != fence_ ? baseline("order changed") : std::nullopt;

@@ -216,9 +216,9 @@ class JobState {
   void advance(RankState& rank, std::uint64_t step, Moment now);
   void confirm(const RankId& id, RankState& rank, std::uint64_t generation);
   [[nodiscard]] bool deployment_fits() const;
-  [[nodiscard]] std::optional<Wish> sweep_wish(Moment now) const;
-  /// The deployment is the running batch, and its step is agreed.
-  [[nodiscard]] bool batch_runs() const;
+  [[nodiscard]] std::optional<Wish> sweep_wish(const Sweep& sweep, Moment now) const;
+  /// The sweep, if the deployment is its running batch and its step is agreed; else nullptr.
+  [[nodiscard]] const Sweep* running_sweep() const;
 
   std::string name_;
   Registration registration_;

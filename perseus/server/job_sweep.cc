@@ -54,17 +54,18 @@ std::string JobState::sweep_obstacle(Moment now) const {
 }
 
 void JobState::restore_sweep(Sweep sweep, std::uint64_t generation) {
-  sweep_.emplace(std::move(sweep));
   sweep_generation_ = generation;
   const bool goes_on = deployment_ && !deployment_->windows.empty() &&
                        deployment_->generation == generation && deployment_->incarnation == incarnation() &&
-                       deployment_->windows == sweep_->batch();
-  if (sweep_->running() && !goes_on) sweep_->abandon();
+                       deployment_->windows == sweep.batch();
+  if (sweep.running() && !goes_on) sweep.abandon();
+  sweep_.emplace(std::move(sweep));
 }
 
-bool JobState::batch_runs() const {
-  return sweep_ && sweep_->running() && deployment_ && deployment_->generation == sweep_generation_ &&
-         deployment_->from_step;
+const Sweep* JobState::running_sweep() const {
+  const bool runs = sweep_ && sweep_->running() && deployment_ && deployment_->from_step &&
+                    deployment_->generation == sweep_generation_;
+  return runs ? &*sweep_ : nullptr;
 }
 
 core::Result<Applied> JobState::check_window(const RankId& rank, const WindowReport& report) const {
@@ -74,8 +75,9 @@ core::Result<Applied> JobState::check_window(const RankId& rank, const WindowRep
     return fail(ErrorCode::kNotFound,
                 fmt::format("rank {} of job {} is not registered; register it again", to_text(rank), name_));
   }
+  const Sweep* running = running_sweep();
   const bool current =
-      batch_runs() && report.generation == sweep_generation_ && report.window < sweep_->batch().size();
+      running != nullptr && report.generation == sweep_generation_ && report.window < running->batch().size();
   return current && report.stamp.sequence > known->second.sequence ? Applied::kApplied : Applied::kRepeated;
 }
 
@@ -85,34 +87,34 @@ core::Result<Applied> JobState::window(const RankId& rank, WindowReport report, 
   PERSEUS_ASSIGN_OR_RETURN(const Applied fresh, note(rank, report.stamp, now, state));
   if (fresh == Applied::kRepeated) return fresh;
   advance(*state, report.step, now);
-  if (current == Applied::kApplied) sweep_->add(rank, std::move(report));
+  if (current == Applied::kApplied && sweep_) sweep_->add(rank, std::move(report));
   return current;
 }
 
 bool JobState::close_batch(Moment now) {
-  if (!batch_runs()) return false;
-  const auto& batch = sweep_->batch();
-  const auto last = static_cast<std::uint32_t>(batch.size() - 1);
-  const bool all = std::ranges::all_of(ranks_, [&](const auto& entry) {
-    return !live(entry.second, now) || sweep_->has_report(entry.first, last);
-  });
-  std::uint64_t end = *deployment_->from_step;
-  for (const SweepWindow& window : batch) end += window.steps;
+  const Sweep* sweep = running_sweep();
+  if (sweep == nullptr || !sweep_ || !deployment_) return false;
+  const auto last = static_cast<std::uint32_t>(sweep->batch().size() - 1);
+  const bool reported = live_count(now) != 0 && std::ranges::all_of(ranks_, [&](const auto& entry) {
+                          return !live(entry.second, now) || sweep->has_report(entry.first, last);
+                        });
+  std::uint64_t end = deployment_->from_step.value_or(0);
+  for (const SweepWindow& window : sweep->batch()) end += window.steps;
   if (!past_batch_ && newest_step_ > end) past_batch_ = now;
   const bool late = past_batch_ && now >= *past_batch_ + settings_.report_grace;
-  if (!(all && live_count(now) != 0) && !late) return false;
+  if (!reported && !late) return false;
   past_batch_.reset();
   sweep_->close();
   return true;
 }
 
-std::optional<Wish> JobState::sweep_wish(Moment now) const {
+std::optional<Wish> JobState::sweep_wish(const Sweep& sweep, Moment now) const {
   // Its windows end by themselves in baseline clocks: between two batches nothing has to be said.
-  if (sweep_->running() || sweep_->upcoming().empty() || !sweep_obstacle(now).empty()) {
+  if (sweep.running() || sweep.upcoming().empty() || !sweep_obstacle(now).empty()) {
     const bool outdated = deployment_ && !deployment_->baseline() && deployment_->schedule_sha256 != fence_;
     return outdated ? std::optional(Wish{"order changed", std::nullopt, {}, true}) : std::nullopt;
   }
-  return Wish{"profile", std::nullopt, sweep_->upcoming(), false};
+  return Wish{"profile", std::nullopt, sweep.upcoming(), false};
 }
 
 }  // namespace perseus::server

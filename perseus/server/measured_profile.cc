@@ -62,6 +62,7 @@ TimePool joined(const std::vector<const TimePool*>& pools) {
 StageTime time_of(const std::map<Replica, TimePool>& replicas, std::set<std::string>& notes,
                   std::uint32_t rank) {
   std::vector<double> means;
+  means.reserve(replicas.size());
   for (const auto& [replica, pool] : replicas) means.push_back(pool.mean_s);
   std::ranges::sort(means);
   const double usual = means[(means.size() - 1) / 2];

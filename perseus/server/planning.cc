@@ -160,14 +160,14 @@ core::Result<std::vector<double>> waiting_clocks(const Solved& solved) {
   };
   std::vector<Waiting> ranks(problem.pipeline().schedule().pipeline());
   for (core::ComputationId i = 0; i < problem.size(); ++i) {
-    if (option_of(i).clock) ranks[pipeline.rank_of(i)].clock = option_of(i).clock->value();
+    if (const auto clock = option_of(i).clock) ranks[pipeline.rank_of(i)].clock = clock->value();
   }
   for (core::ComputationId i = 0; i < problem.size(); ++i) {
     Waiting& rank = ranks[pipeline.rank_of(i)];
     const double start = timing.start[i].nearest_seconds().value();
     rank.until(start);
     rank.free_at = start + option_of(i).time.value();
-    if (option_of(i).clock) rank.clock = option_of(i).clock->value();
+    if (const auto clock = option_of(i).clock) rank.clock = clock->value();
   }
   std::vector<double> out;
   for (Waiting& rank : ranks) {

@@ -155,7 +155,7 @@ class Service final : public HttpHandler {
   [[nodiscard]] static SweepGoal goal_of(const Job& job);
   void profile(const JobPtr& job);
   void begin_sweep(const JobPtr& job, SweepGoal goal);
-  void end_sweep(const JobPtr& job);
+  void end_sweep(const JobPtr& job, const Sweep& sweep);
   void take_measured(const JobPtr& job, const MeasuredProfile& measured);
   void sweep_failed(const JobPtr& job, const core::Error& error);
   void drop_sweep(Job& job);

@@ -26,17 +26,18 @@ Service::SweepGoal Service::goal_of(const Job& job) {
 void Service::profile(const JobPtr& job) {
   JobState& state = job->state;
   const Moment now = outside_.now();
-  if (job->sweep_stage == SweepStage::kRunning) {
+  const auto& sweep = state.sweep();
+  if (job->sweep_stage == SweepStage::kRunning && sweep) {
     if (state.close_batch(now)) {
-      const SweepProgress progress = state.sweep()->progress();
+      const SweepProgress progress = sweep->progress();
       log().write(Level::kInfo, "sweep.measured",
                   {{"job", state.name()},
                    {"windows", fmt::format("{}/{}", progress.windows_done, progress.windows_planned)},
                    {"cost_s", format::number_text(progress.cost.value())}});
     }
-    if (state.sweep()->finished()) return end_sweep(job);
-    if (state.sweep()->running()) return;
-    const bool outdated = state.sweep_obstacle(now).empty() && state.sweep_ranks() != state.sweep()->ranks();
+    if (sweep->finished()) return end_sweep(job, *sweep);
+    if (sweep->running()) return;
+    const bool outdated = state.sweep_obstacle(now).empty() && state.sweep_ranks() != sweep->ranks();
     if (!outdated) return;
     log().write(Level::kWarning, "sweep.restarted",
                 {{"job", state.name()}, {"reason", "the GPUs offer other clocks now"}});
@@ -96,8 +97,7 @@ void Service::sweep_failed(const JobPtr& job, const core::Error& error) {
   advance(job);
 }
 
-void Service::end_sweep(const JobPtr& job) {
-  const Sweep& sweep = *job->state.sweep();
+void Service::end_sweep(const JobPtr& job, const Sweep& sweep) {
   if (!sweep.failure().empty())
     return sweep_failed(job, core::Error(ErrorCode::kInfeasible, sweep.failure()));
   job->sweep_stage = SweepStage::kMeasuring;
@@ -118,7 +118,7 @@ void Service::end_sweep(const JobPtr& job) {
 }
 
 void Service::take_measured(const JobPtr& job, const MeasuredProfile& measured) {
-  const bool power_only = job->state.sweep()->power_only();
+  const bool power_only = job->state.sweep() && job->state.sweep()->power_only();
   std::string csv = power_only ? job->profile_csv : measured.csv;
   std::vector<Change> changes;
   const std::string key = shared_key(*job);

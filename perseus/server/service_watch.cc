@@ -34,12 +34,10 @@ std::string body_of(const StragglerNotice& notice) {
   JsonText out;
   out.begin_object().key("cause").text(notice.cause);
   if (notice.rank) {
-    out.key("rank").text(to_text(*notice.rank)).key("slowdown").number(*notice.slowdown);
+    out.key("rank").text(to_text(*notice.rank)).key("slowdown").number(notice.slowdown.value_or(1));
   } else {
-    out.key("pipeline")
-        .number(*notice.pipeline)
-        .key("iteration_time_s")
-        .number(notice.iteration_time->value());
+    out.key("pipeline").number(notice.pipeline.value_or(0));
+    out.key("iteration_time_s").number(notice.iteration_time.value_or(core::Seconds(0)).value());
   }
   return out.end_object().take();
 }

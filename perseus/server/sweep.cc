@@ -182,6 +182,7 @@ void Sweep::advance_phase(std::uint32_t rank) {
 std::vector<WorkClock> Sweep::clocks_of(std::uint32_t rank, const Visit& visit) const {
   std::vector<WorkClock> out;
   const auto& works = ranks_[rank].works;
+  out.reserve(works.size());
   for (std::uint32_t w = 0; w < works.size(); ++w) {
     out.push_back({works[w], visit.only.value_or(w) == w ? visit.clock : top(ranks_[rank])});
   }

@@ -56,7 +56,8 @@ class ServiceTest : public testing::Test {
   void settle() {
     for (int limit = 0; !queue_.empty(); ++limit) {
       if (limit == 10'000) {
-        ADD_FAILURE() << "the service never rests; last it said " << lines_.back() << lines_.at(lines_.size() - 2);
+        ADD_FAILURE() << "the service never rests; last it said " << lines_.back()
+                      << lines_.at(lines_.size() - 2);
         return queue_.clear();
       }
       const auto next = std::move(queue_.front());

@@ -31,6 +31,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -73,8 +74,13 @@ class Listener final : public client::ControlListener {
     out.key("revision").number(plan->revision).key("generation").number(plan->generation);
     out.key("reason").text(plan->reason).key("from_step").number(plan->from_step);
     out.key("baseline").boolean(plan->baseline).key("ttl_s").number(plan->ttl.value());
+    const std::optional<core::Seconds> promised = plan->promised_time;
     out.key("promised_time_s");
-    plan->promised_time ? out.number(plan->promised_time->value()) : out.null();
+    if (promised) {
+      out.number(promised->value());
+    } else {
+      out.null();
+    }
     out.key("operations").number(plan->operations.size()).key("windows").number(plan->windows.size());
     out.key("clocks_mhz").begin_array();
     for (const auto& operation : plan->operations)
@@ -251,6 +257,7 @@ core::Result<std::vector<Rank>> make_ranks(const Flags& flags) {
     return core::fail(core::ErrorCode::kUsage, "--rank is not DP.PP.TP");
   }
   std::vector<Rank> ranks;
+  ranks.reserve(flags.ranks);
   for (std::uint32_t i = 0; i < flags.ranks; ++i) {
     options.place = place;
     const std::string name = fmt::format("{}.{}.{}", place.dp, place.pp, place.tp);
@@ -260,7 +267,9 @@ core::Result<std::vector<Rank>> make_ranks(const Flags& flags) {
       print(out);
     };
     PERSEUS_ASSIGN_OR_RETURN(auto link, client::make_server_link(options));
-    ranks.push_back({std::make_unique<Listener>(name, flags.contacts), std::move(link)});
+    Rank& rank = ranks.emplace_back();
+    rank.listener = std::make_unique<Listener>(name, flags.contacts);
+    rank.link = std::move(link);
     if (++place.tp < options.job.tensor) continue;
     place.tp = 0;
     if (++place.pp < flags.pipeline) continue;

@@ -7,6 +7,7 @@ with Proxy(server.port) as network, Probe(binary, "--server", network.url, "--ra
     ranks.wait_state(lambda s: s["failures"] > 2)
 """
 
+import contextlib
 import json
 import random
 import socket
@@ -172,10 +173,8 @@ class Proxy:
             pass
         if not dead.is_set() or self._stopping.is_set():
             for end in (source, sink):
-                try:
+                with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     def _answer(self, sink: socket.socket, data: bytes) -> None:
         if self.mode == "garbage":
@@ -208,8 +207,6 @@ class Proxy:
         self._stopping.set()
         with self._lock:
             for end in (self._listener, *self._sockets):
-                try:
+                with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
                 end.close()

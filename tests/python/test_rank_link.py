@@ -143,9 +143,7 @@ def test_a_server_that_hangs_drips_or_talks_garbage(perseus_binary: Path, tmp_pa
             else:
                 network.mode = fault
             counter = "refused_answers" if fault == "garbage" else "failures"
-            ranks.wait_state(
-                lambda s, b=before, c=counter: s[c] >= b[c] + 8 and s["steps"] > b["steps"] + 50
-            )
+            ranks.wait_state(lambda s, b=before, c=counter: s[c] >= b[c] + 8 and s["steps"] > b["steps"] + 50)
             server.process.send_signal(signal.SIGCONT)
             network.mode = "forward"
             generation = eventually(lambda: server.call("GET", JOB)[1]["generation"], "the server")
@@ -227,7 +225,9 @@ def test_an_elastic_restart_with_ranks_permuted_and_other_microbatches(perseus_b
                 assert {len(p["clocks_mhz"]) for p in plans} == {16}  # eight forwards and eight backwards
                 (generation,) = {p["generation"] for p in plans}
                 assert generation > 1
-                old.wait_until(lambda e: len([x for x in e if x["event"] == "refused"]) == 4, "the end of incarnation 1")
+                old.wait_until(
+                    lambda e: len([x for x in e if x["event"] == "refused"]) == 4, "the end of incarnation 1"
+                )
                 for refused in old.refusals():
                     assert refused["why"] in (
                         "409: incarnation 1 is not that of job gpt, which is in incarnation 2",
