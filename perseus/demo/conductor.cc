@@ -24,6 +24,7 @@ constexpr std::string_view kJob = "demo";
 constexpr core::Seconds kProfilingPatience{180};  ///< until the first plan runs
 constexpr core::Seconds kSwitchPatience{60};      ///< until another plan runs
 constexpr std::chrono::milliseconds kTurn{100};
+constexpr int kMeasureTries = 4;  ///< of a phase whose plan changes while it is measured
 
 /// The GPU that becomes slow, and how slow: its stage has most to do, so that the pipeline feels all of it.
 constexpr std::uint32_t kSlowPipeline = 1;
@@ -152,13 +153,14 @@ core::Result<std::uint64_t> Conductor::await_plan(
 }
 
 core::Result<Measurement> Conductor::measure(std::uint64_t count, std::string_view what) {
-  PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t warm, run_steps(options_.phases.warm_up, what));
-  PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t last, run_steps(count, what));
-  const auto measured = meter_.measured(warm + 1, last);
-  if (!measured)
-    return core::fail(ErrorCode::kInternal,
-                      fmt::format("{}: steps {} to {} are not there", what, warm, last));
-  return *measured;
+  for (int tries = 0; tries < kMeasureTries; ++tries) {
+    PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t warm, run_steps(options_.phases.warm_up, what));
+    PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t last, run_steps(count, what));
+    // A plan that changed meanwhile (T' is known better now) would mix two.
+    if (const auto measured = meter_.measured(warm + 1, last)) return *measured;
+  }
+  return core::fail(ErrorCode::kInternal,
+                    fmt::format("{}: the plan changed {} times in a row", what, kMeasureTries));
 }
 
 core::Status Conductor::reference() {
