@@ -114,14 +114,13 @@ std::string result_text(const demo::DemoResult& r) {
       "the straggler was {}; new plan {:.0f} ms later; GPUs left with a locked clock: {}\n",
       r.intrinsic_saved_pct(), r.extrinsic_saved_pct(), r.straggler_factor,
       r.announced ? "announced" : "detected", r.replan_ms, r.gpus_left_locked);
-  const auto deviations = demo::deviations(r);
-  for (const std::string& line : deviations) text += "deviation: " + line + "\n";
-  if (deviations.empty()) {
-    text += fmt::format(
-        "measured energy is within {:.0f} % of the prediction, iteration time within {:.0f} % of all-max\n",
-        100 * demo::kEnergyAgreement, 100 * demo::kTimeAgreement);
-  }
-  if (!r.report.empty()) text += "report: " + r.report + "\n";
+  text += fmt::format(
+      "energy measured against predicted {:+.2f} % (bound {:.0f} %), time against all-max {:+.2f} % (bound "
+      "{:.0f} %)\n",
+      100 * (r.measured.mean.energy / r.predicted.energy - 1), 100 * demo::kEnergyAgreement,
+      100 * (r.measured.mean.time / r.all_max.mean.time - 1), 100 * demo::kTimeAgreement);
+  for (const std::string& line : demo::deviations(r)) text += "deviation: " + line + "\n";
+  text += "report: " + r.report + "\n";
   return text + fmt::format("{:.0f} s\n", r.run_s);
 }
 

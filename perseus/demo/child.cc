@@ -62,7 +62,7 @@ std::vector<std::string> whole_environment(const std::vector<std::pair<std::stri
   if (::getppid() != parent) ::_exit(kCannotExec);  // it died before the line above
   sigset_t none;
   ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
   const int null = ::open("/dev/null", O_RDONLY);
   ::dup2(null, STDIN_FILENO);
@@ -169,7 +169,7 @@ std::string Child::obituary() {
   const auto status = ended();
   std::string how = "still runs";
   if (status && WIFSIGNALED(*status)) {
-    how = fmt::format("was killed by signal {} ({})", WTERMSIG(*status), ::strsignal(WTERMSIG(*status)));
+    how = fmt::format("was killed by signal {} ({})", WTERMSIG(*status), ::sigdescr_np(WTERMSIG(*status)));
   } else if (status) {
     how = fmt::format("ended with exit code {}", WEXITSTATUS(*status));
   }

@@ -24,6 +24,7 @@ constexpr std::string_view kJob = "demo";
 constexpr core::Seconds kProfilingPatience{180};  ///< until the first plan runs
 constexpr core::Seconds kSwitchPatience{60};      ///< until another plan runs
 constexpr std::chrono::milliseconds kTurn{100};
+constexpr int kMeasureTries = 4;  ///< of a phase whose plan changes while it is measured
 
 /// The GPU that becomes slow, and how slow: its stage has most to do, so that the pipeline feels all of it.
 constexpr std::uint32_t kSlowPipeline = 1;
@@ -68,9 +69,8 @@ class Conductor {
   core::Status ask();
   [[nodiscard]] bool all_run(std::uint64_t generation) const;
   [[nodiscard]] std::uint32_t slow_gpu() const { return kSlowPipeline * options_.shape.stages + kSlowStage; }
-  [[nodiscard]] Figures scaled(core::Seconds real, core::Joules energy) const {
-    return {.time = real * options_.time_scale, .energy = energy};
-  }
+  /// That is deployed; 0: none.
+  [[nodiscard]] std::uint64_t generation() const { return job_.deployed ? job_.deployed->generation : 0; }
   void note(const std::string& line) { progress_.note(line); }
 
   const DemoOptions& options_;
@@ -114,9 +114,11 @@ core::Result<std::uint64_t> Conductor::run_steps(std::uint64_t count, std::strin
 
 core::Status Conductor::ask() {
   auto job = ask_job(site_.server(), setup_.name);
-  if (job) job_ = *std::move(job);
-  // While nobody has registered the job there is nothing to see.
-  if (!job && job.error().code() != ErrorCode::kNotFound) return std::unexpected(job.error());
+  if (!job) {
+    // While nobody has registered the job there is nothing to see.
+    return job.error().code() == ErrorCode::kNotFound ? core::Status() : std::unexpected(job.error());
+  }
+  job_ = *std::move(job);
   return {};
 }
 
@@ -151,13 +153,14 @@ core::Result<std::uint64_t> Conductor::await_plan(
 }
 
 core::Result<Measurement> Conductor::measure(std::uint64_t count, std::string_view what) {
-  PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t warm, run_steps(options_.phases.warm_up, what));
-  PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t last, run_steps(count, what));
-  const auto measured = meter_.measured(warm + 1, last);
-  if (!measured)
-    return core::fail(ErrorCode::kInternal,
-                      fmt::format("{}: steps {} to {} are not there", what, warm, last));
-  return *measured;
+  for (int tries = 0; tries < kMeasureTries; ++tries) {
+    PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t warm, run_steps(options_.phases.warm_up, what));
+    PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t last, run_steps(count, what));
+    // A plan that changed meanwhile (T' is known better now) would mix two.
+    if (const auto measured = meter_.measured(warm + 1, last)) return *measured;
+  }
+  return core::fail(ErrorCode::kInternal,
+                    fmt::format("{}: the plan changed {} times in a row", what, kMeasureTries));
 }
 
 core::Status Conductor::reference() {
@@ -177,14 +180,15 @@ core::Status Conductor::profile() {
   PERSEUS_ASSIGN_OR_RETURN(
       result_.profiling_iterations,
       await_plan(kProfilingPatience, "profiling online", [](const JobView& job) -> core::Result<bool> {
-        return job.deployed->reason != "profile" && !job.deployed->baseline && job.predicted_time &&
-               job.predicted_energy;
+        return job.deployed && job.deployed->reason != "profile" && !job.deployed->baseline && job.predicted;
       }));
   result_.profiling_time = since(begin);
-  result_.predicted = scaled(*job_.predicted_time, *job_.predicted_energy);
+  // What the server knows is in the ranks' own, real time.
+  result_.predicted = job_.predicted.value_or(Figures());
+  result_.predicted.time = result_.predicted.time * options_.time_scale;
   note(fmt::format(
       "profiled online in {} iterations ({:.1f} s); plan {} runs, predicted {:.3f} s and {:.0f} J",
-      result_.profiling_iterations, result_.profiling_time.value(), job_.deployed->generation,
+      result_.profiling_iterations, result_.profiling_time.value(), generation(),
       result_.predicted.time.value(), result_.predicted.energy.value()));
   return {};
 }
@@ -202,18 +206,18 @@ core::Status Conductor::straggle() {
       site_.node().inject(slow_gpu(), {.kind = simgpu::FaultKind::kThrottle, .value = kThrottleMhz}));
   note(fmt::format("straggler: GPU {} (pipeline {}, stage {}) is now throttled to {:.0f} MHz by its hardware",
                    slow_gpu(), kSlowPipeline, kSlowStage, kThrottleMhz));
-  const std::uint64_t before = job_.deployed->generation;
+  const std::uint64_t before = generation();
   const std::uint64_t first = run_->steps() + 1;  // the step that runs now is slow only in part
   bool announced = false;
   const auto noticed = [&](const JobView& job) -> core::Result<bool> {
     const std::uint64_t slow = run_->steps() - first;
     if (!announced && job.notices.empty() && slow >= options_.phases.patience) {
-      const auto seen = meter_.measured(first, run_->steps() - 1);
+      const Measurement seen = meter_.measured(first, run_->steps() - 1).value_or(Measurement());
       PERSEUS_RETURN_IF_ERROR(announce_straggler(site_.server(), setup_.name, kSlowPipeline,
-                                                 seen->mean.time / result_.measured.mean.time));
+                                                 std::max(1.0, seen.mean.time / result_.measured.mean.time)));
       announced = true;
     }
-    return job.deployed->generation > before;
+    return job.deployed && job.deployed->generation > before;
   };
   PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t switched,
                            await_plan(kSwitchPatience, "the server looks for the straggler", noticed));
@@ -241,14 +245,14 @@ core::Status Conductor::straggle() {
 
 core::Status Conductor::recover() {
   PERSEUS_RETURN_IF_ERROR(site_.node().clear_fault(slow_gpu(), simgpu::FaultKind::kThrottle));
-  const std::uint64_t before = job_.deployed->generation;
+  const std::uint64_t before = generation();
   const std::uint64_t first = run_->steps();
   note("the straggler recovers");
   if (result_.announced) PERSEUS_RETURN_IF_ERROR(withdraw_straggler(site_.server(), setup_.name));
   PERSEUS_ASSIGN_OR_RETURN(const std::uint64_t switched,
                            await_plan(kSwitchPatience, "the server looks for the recovery",
                                       [&](const JobView& job) -> core::Result<bool> {
-                                        return job.deployed->generation > before;
+                                        return job.deployed && job.deployed->generation > before;
                                       }));
   note(fmt::format("back at the first plan after {} iterations", switched - first));
   PERSEUS_ASSIGN_OR_RETURN(result_.recovered,

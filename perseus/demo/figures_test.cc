@@ -21,9 +21,10 @@ using ::testing::HasSubstr;
 
 std::vector<Boundary> boundaries() {
   return {{0, 1, Seconds(10), Joules(1000)},
-          {1, 1, Seconds(12), Joules(1300)},
+          {1, 2, Seconds(12), Joules(1300)},
           {2, 2, Seconds(15), Joules(1500)},
-          {3, 2, Seconds(17), Joules(1900)}};
+          {3, 2, Seconds(17), Joules(1900)},
+          {4, 3, Seconds(19), Joules(2000)}};
 }
 
 TEST(MeterTest, MeansAreTakenFromTheFirstEndToTheLast) {
@@ -36,10 +37,15 @@ TEST(MeterTest, MeansAreTakenFromTheFirstEndToTheLast) {
 }
 
 TEST(MeterTest, IterationsWhoseEndsAreNotKnownAreNotMeasured) {
-  EXPECT_FALSE(measured_between(boundaries(), 0, 2));  // where step 0 began is not known
-  EXPECT_FALSE(measured_between(boundaries(), 2, 4));
+  EXPECT_FALSE(measured_between(boundaries(), 0, 0));  // where step 0 began is not known
+  EXPECT_FALSE(measured_between(boundaries(), 4, 5));
   EXPECT_FALSE(measured_between(boundaries(), 3, 2));
   EXPECT_EQ(measured_between(boundaries(), 2, 2)->time_deviation, Seconds(0));
+}
+
+TEST(MeterTest, IterationsUnderTwoPlansAreNotMixed) {
+  EXPECT_FALSE(measured_between(boundaries(), 2, 4));
+  EXPECT_TRUE(measured_between(boundaries(), 4, 4));
 }
 
 TEST(RankTest, ActionsAreReadStrictly) {
@@ -78,8 +84,9 @@ TEST(ServerViewTest, AJobIsReadAsTheServerTellsIt) {
   ASSERT_TRUE(job) << job.error().text();
   EXPECT_EQ(job->state, "planned");
   EXPECT_FALSE(job->planner_error);
-  EXPECT_EQ(job->predicted_time, Seconds(0.7));
-  EXPECT_EQ(job->predicted_energy, Joules(24000.5));
+  ASSERT_TRUE(job->predicted);
+  EXPECT_EQ(job->predicted->time, Seconds(0.7));
+  EXPECT_EQ(job->predicted->energy, Joules(24000.5));
   ASSERT_TRUE(job->deployed);
   EXPECT_EQ(job->deployed->generation, 7U);
   EXPECT_EQ(job->deployed->reason, "straggler");
@@ -96,7 +103,7 @@ TEST(ServerViewTest, WhatIsNotThereYetIsAbsent) {
       R"({"state":"waiting","planner_error":"no","predicted":null,"deployment":null,"guard":null,"notices":[]})");
   ASSERT_TRUE(job) << job.error().text();
   EXPECT_EQ(job->planner_error, "no");
-  EXPECT_FALSE(job->predicted_time);
+  EXPECT_FALSE(job->predicted);
   EXPECT_FALSE(job->deployed);
   EXPECT_FALSE(job->guard);
   EXPECT_FALSE(parse_job("<html>"));

@@ -101,7 +101,7 @@ core::Status Mesh::send_gradient(std::uint64_t step, std::uint32_t microbatch) {
 }
 
 core::Result<std::uint32_t> Mesh::reduce(std::uint64_t step, std::uint32_t value) {
-  if (place_.root()) return reduce_at_root(step, value);
+  if (!root_) return reduce_at_root(step, value);
   PERSEUS_RETURN_IF_ERROR(root_->send(message(MessageKind::kReduce, step, 0, value)));
   PERSEUS_ASSIGN_OR_RETURN(const Message result, expect(*root_, MessageKind::kReduced, step, 0));
   return result.value;

@@ -28,6 +28,8 @@ std::optional<Measurement> measured_between(const std::vector<Boundary>& boundar
   const auto begin = std::ranges::find(boundaries, first - 1, &Boundary::step);
   const auto end = std::ranges::find(boundaries, last, &Boundary::step);
   if (begin == boundaries.end() || end == boundaries.end()) return std::nullopt;
+  const auto another = [&](const Boundary& b) { return b.generation != end->generation; };
+  if (std::any_of(std::next(begin), end, another)) return std::nullopt;
   const auto n = static_cast<double>(end - begin);
   Measurement out{
       .mean = {.time = (end->time - begin->time) / n, .energy = (end->energy - begin->energy) / n},

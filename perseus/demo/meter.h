@@ -49,7 +49,8 @@ class Meter {
   void restart() { boundaries_.clear(); }
 
   [[nodiscard]] const std::vector<Boundary>& boundaries() const { return boundaries_; }
-  /// Of the steps first .. last, both measured and the one before first known; else nothing.
+  /// Of the steps first .. last; nothing if they, or the end of the one before, are not known, or did not all
+  /// run under one generation.
   [[nodiscard]] std::optional<Measurement> measured(std::uint64_t first, std::uint64_t last) const;
 
  private:

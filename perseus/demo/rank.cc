@@ -21,6 +21,7 @@ namespace {
 
 using core::ErrorCode;
 
+constexpr double kLongestWait = 3600;                 ///< s, of an action. Assumed: no test takes longer
 constexpr std::uint64_t kContextBytes = 1ULL << 30U;  ///< what the driver's list says of a rank. Assumed
 
 struct CloseClient {
@@ -188,7 +189,7 @@ core::Result<Action> parse_action(std::string_view text) {
   std::optional<double> seconds;
   if (colon != std::string_view::npos) {
     seconds = format::parse_number(name.substr(colon + 1));
-    if (!seconds || !(*seconds >= 0 && *seconds <= 3600)) return refuse();
+    if (!seconds || *seconds < 0 || *seconds > kLongestWait) return refuse();
     name = name.substr(0, colon);
   }
   for (const auto& [known, kind] : kActions) {

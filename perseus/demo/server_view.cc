@@ -40,10 +40,14 @@ core::Result<bool> text_into(JsonReader& json, std::string& to) {
 }
 
 core::Status read_figures(JsonReader& json, JobView& job) {
+  if (json.take_null()) return {};
+  Figures& figures = job.predicted.emplace();
   return members(json, [&](const std::string& name) -> core::Result<bool> {
-    if (name == "time_s") return into(json, job.predicted_time, [&] { return json.number(); });
-    if (name == "energy_j") return into(json, job.predicted_energy, [&] { return json.number(); });
-    return false;
+    if (name != "time_s" && name != "energy_j") return false;
+    PERSEUS_ASSIGN_OR_RETURN(const double value, json.number());
+    if (name == "time_s") figures.time = core::Seconds(value);
+    if (name == "energy_j") figures.energy = core::Joules(value);
+    return true;
   });
 }
 

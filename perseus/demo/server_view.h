@@ -14,6 +14,7 @@
 
 #include "perseus/core/result.h"
 #include "perseus/core/units.h"
+#include "perseus/demo/meter.h"
 #include "perseus/server/api_client.h"
 
 namespace perseus::demo {
@@ -37,8 +38,7 @@ struct NoticeView {
 struct JobView {
   std::string state;
   std::optional<std::string> planner_error;
-  std::optional<core::Seconds> predicted_time;
-  std::optional<core::Joules> predicted_energy;  ///< all pipelines
+  std::optional<Figures> predicted;  ///< of the deployed plans, all pipelines
   std::optional<DeployedView> deployed;
   std::vector<NoticeView> notices;
   std::optional<std::string> guard;                            ///< the rank whose guard went off

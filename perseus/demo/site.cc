@@ -28,6 +28,7 @@ constexpr milliseconds kStop{12'000};   ///< and to end: the agent gives a drive
 constexpr milliseconds kLookAgain{20};
 /// Of the folder's path: a socket's path has at most 107 bytes, and the longest name of ours about 15.
 constexpr std::size_t kLongestFolder = 90;
+constexpr std::string_view kOwnName = "/perseus-demo-XXXXXX";
 /// So that a straggler of seconds is answered and a recovery too: the server's own default, 60 s, is for
 /// clusters.
 constexpr int kMinHoldS = 2;
@@ -49,7 +50,7 @@ std::optional<std::string> listening_address(const std::string& log) {
 /// A folder that was empty or not there, so that nobody's files are mixed with ours.
 core::Result<std::string> make_kept_folder(const std::string& keep) {
   std::error_code error;
-  const std::string folder = std::filesystem::absolute(keep, error).lexically_normal().string();
+  std::string folder = std::filesystem::absolute(keep, error).lexically_normal().string();
   if (folder.size() > kLongestFolder) {
     return core::fail(ErrorCode::kLimit,
                       fmt::format("sockets are made in it: its path may have {} bytes, and has {}",
@@ -66,12 +67,14 @@ core::Result<std::string> make_kept_folder(const std::string& keep) {
 
 core::Result<std::string> make_folder(const std::string& keep) {
   if (!keep.empty()) return make_kept_folder(keep);
-  // Not $TMPDIR, whose path may be too long for a socket's.
-  std::string folder = "/tmp/perseus-demo-XXXXXX";
+  std::error_code error;
+  std::string base = std::filesystem::temp_directory_path(error).string();  // $TMPDIR, else /tmp
+  if (error || base.size() > kLongestFolder - kOwnName.size()) base = "/tmp";
+  std::string folder = base + std::string(kOwnName);
   if (::mkdtemp(folder.data()) == nullptr) {
     return core::fail(ErrorCode::kIo,
                       fmt::format("cannot make a folder: {}", std::generic_category().message(errno)),
-                      {"/tmp"});
+                      {base});
   }
   return folder;
 }
@@ -80,9 +83,13 @@ core::Result<std::string> make_folder(const std::string& keep) {
 
 core::Result<std::unique_ptr<Site>> Site::open(const SiteOptions& options, const std::atomic<bool>& stop) {
   PERSEUS_ASSIGN_OR_RETURN(std::string folder, make_folder(options.keep));
-  std::unique_ptr<Site> site(new Site(options, std::move(folder), options.keep.empty()));
-  PERSEUS_ASSIGN_OR_RETURN(simgpu::Node node, simgpu::Node::create(site->folder_ + "/gpus", options.node));
-  site->node_.emplace(std::move(node));
+  auto node = simgpu::Node::create(folder + "/gpus", options.node);
+  if (!node) {
+    std::error_code ignored;
+    if (options.keep.empty()) std::filesystem::remove_all(folder, ignored);
+    return std::unexpected(node.error());
+  }
+  std::unique_ptr<Site> site(new Site(options, std::move(folder), *std::move(node)));
   PERSEUS_RETURN_IF_ERROR(site->start_agent());
   PERSEUS_RETURN_IF_ERROR(site->start_server());
   PERSEUS_RETURN_IF_ERROR(site->wait_ready(stop));
@@ -91,9 +98,9 @@ core::Result<std::unique_ptr<Site>> Site::open(const SiteOptions& options, const
 
 Site::~Site() {
   static_cast<void>(close());
-  if (node_) static_cast<void>(simgpu::Node::destroy(node_->path()));
+  static_cast<void>(simgpu::Node::destroy(node_.path()));
   std::error_code ignored;
-  if (temporary_) std::filesystem::remove_all(folder_, ignored);
+  if (options_.keep.empty()) std::filesystem::remove_all(folder_, ignored);
 }
 
 core::Status Site::start_agent() {
@@ -110,9 +117,10 @@ core::Status Site::start_agent() {
       .arguments = {options_.agent, "--socket", agent_socket(), "--state-dir", folder_ + "/agent",
                     "--backend", "sim", "--config", folder_ + "/agent.yaml", "--grants",
                     folder_ + "/grants.yaml"},
-      .environment = {{simgpu::kEnvironment, node_->path()}, {"PERSEUS_SIM_NVML", options_.library}},
+      .environment = {{simgpu::kEnvironment, node_.path()}, {"PERSEUS_SIM_NVML", options_.library}},
       .log = log_of("agent")};
-  PERSEUS_ASSIGN_OR_RETURN(agent_, Child::start(std::move(child)));
+  PERSEUS_ASSIGN_OR_RETURN(Child started, Child::start(std::move(child)));
+  agent_ = std::make_unique<Child>(std::move(started));
   return {};
 }
 
@@ -122,7 +130,8 @@ core::Status Site::start_server() {
                                    "127.0.0.1:0", "--min-hold", std::to_string(kMinHoldS)},
                      .environment = {},
                      .log = log_of("server")};
-  PERSEUS_ASSIGN_OR_RETURN(server_, Child::start(std::move(child)));
+  PERSEUS_ASSIGN_OR_RETURN(Child started, Child::start(std::move(child)));
+  server_ = std::make_unique<Child>(std::move(started));
   return {};
 }
 
@@ -165,7 +174,7 @@ core::Status Site::wait_ready(const std::atomic<bool>& stop) {
 }
 
 std::vector<std::pair<std::string, std::string>> Site::rank_environment(bool with_perseus) const {
-  std::vector<std::pair<std::string, std::string>> all = {{simgpu::kEnvironment, node_->path()},
+  std::vector<std::pair<std::string, std::string>> all = {{simgpu::kEnvironment, node_.path()},
                                                           {"PERSEUS_SIM_NVML", options_.library}};
   if (!with_perseus) {
     all.emplace_back("PERSEUS", "0");
@@ -181,7 +190,7 @@ std::vector<std::pair<std::string, std::string>> Site::rank_environment(bool wit
 }
 
 core::Status Site::check() {
-  for (std::optional<Child>* child : {&agent_, &server_}) {
+  for (const auto* child : {&agent_, &server_}) {
     if (*child && (*child)->ended()) return core::fail(ErrorCode::kIo, (*child)->obituary());
   }
   return {};
@@ -189,8 +198,8 @@ core::Status Site::check() {
 
 core::Result<std::uint32_t> Site::locked_gpus() const {
   std::uint32_t locked = 0;
-  for (std::uint32_t gpu = 0; gpu < node_->gpu_count(); ++gpu) {
-    PERSEUS_ASSIGN_OR_RETURN(const simgpu::Observation seen, node_->observe(gpu));
+  for (std::uint32_t gpu = 0; gpu < node_.gpu_count(); ++gpu) {
+    PERSEUS_ASSIGN_OR_RETURN(const simgpu::Observation seen, node_.observe(gpu));
     if (seen.locked || seen.locked_low) ++locked;
   }
   return locked;
@@ -198,7 +207,7 @@ core::Result<std::uint32_t> Site::locked_gpus() const {
 
 core::Status Site::close() {
   core::Status first;
-  for (std::optional<Child>* child : {&server_, &agent_}) {
+  for (auto* child : {&server_, &agent_}) {
     if (!*child) continue;
     if (!(*child)->stop(kStop) && first) first = core::fail(ErrorCode::kIo, (*child)->obituary());
     child->reset();

@@ -11,7 +11,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +44,7 @@ class Site {
   Site& operator=(const Site&) = delete;
   ~Site();
 
-  [[nodiscard]] simgpu::Node& node() { return *node_; }
+  [[nodiscard]] simgpu::Node& node() { return node_; }
   [[nodiscard]] const server::ServerUrl& server() const { return url_; }
   [[nodiscard]] const std::string& folder() const { return folder_; }
   [[nodiscard]] const SiteOptions& options() const { return options_; }
@@ -61,8 +60,8 @@ class Site {
   core::Status close();
 
  private:
-  Site(SiteOptions options, std::string folder, bool temporary)
-      : options_(std::move(options)), folder_(std::move(folder)), temporary_(temporary) {}
+  Site(SiteOptions options, std::string folder, simgpu::Node node)
+      : options_(std::move(options)), folder_(std::move(folder)), node_(std::move(node)) {}
   core::Status start_agent();
   core::Status start_server();
   core::Status wait_ready(const std::atomic<bool>& stop);
@@ -72,10 +71,9 @@ class Site {
 
   SiteOptions options_;
   std::string folder_;
-  bool temporary_ = false;
-  std::optional<simgpu::Node> node_;
+  simgpu::Node node_;
   server::ServerUrl url_;
-  std::optional<Child> agent_, server_;
+  std::unique_ptr<Child> agent_, server_;  ///< null: not started yet, or over
 };
 
 }  // namespace perseus::demo

@@ -19,6 +19,7 @@ using core::Seconds;
 double memory_bound_share(const core::ProfileEntry& entry) {
   const core::Option& fast = entry.options.front();
   const core::Option& slow = entry.options.back();
+  if (!fast.clock || !slow.clock) return 0;
   const double stretch = static_cast<double>(fast.clock->value()) / slow.clock->value();
   if (stretch <= 1) return 0;
   const double slower = slow.time / fast.time;

@@ -220,7 +220,16 @@ class Owner(Process):
 class Node:
     """A machine of its own: simulated GPUs in shared memory, run and state folders, one agent at a time."""
 
-    def __init__(self, perseus: Path, folder: Path, gpus: int = 2, gpu_model: str = "a100-sxm-80g", seed: int = 1, time_scale: float = 1):  # fmt: skip
+    def __init__(
+        self,
+        perseus: Path,
+        folder: Path,
+        *,
+        gpus: int = 2,
+        gpu_model: str = "a100-sxm-80g",
+        seed: int = 1,
+        time_scale: float = 1,
+    ):
         self.perseus = Path(perseus)
         self.folder = folder
         self.socket = folder / "run" / "agent.sock"

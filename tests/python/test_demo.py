@@ -113,7 +113,9 @@ def test_an_interruption_ends_everything(demo) -> None:
     assert not list(running.folder.glob("gpus"))
 
 
-@pytest.mark.parametrize(("name", "pattern"), [("rank-1.2", "--pipeline 1 --stage 2 "), ("server", " serve "), ("agent", "perseus-agent")])
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("rank-1.2", "--pipeline 1 --stage 2 "), ("server", " serve "), ("agent", "perseus-agent")]
+)
 def test_a_process_that_dies_is_named_with_the_end_of_its_log(demo, name: str, pattern: str) -> None:
     running = demo(*QUICK)
     running.wait_for("all-max, without Perseus")

@@ -393,7 +393,9 @@ def test_row_26_heat_on_a_planned_gpu(job: Training, node: Node) -> None:
         assert "power or heat held its clock down" in cause, cause
         job.wait_more(5)
         tally.delayed += delayed(job.times(begin), plain[fault])
-        tally.notes.append(f"{fault}: {usual(job.times(begin)):.2f} s an iteration, {plain[fault]:.2f} s without Perseus")
+        tally.notes.append(
+            f"{fault}: {usual(job.times(begin)):.2f} s an iteration, {plain[fault]:.2f} s without Perseus"
+        )
         node.run("sim", "fault", "--gpu", 3, "--clear")
         generation = job.wait_for_plan("recovered", above=slow, patience_s=2 * PATIENCE_S)
         assert job.detail()["notices"] == []

@@ -43,9 +43,7 @@ def profile_csv(clocks: range = range(TOP_MHZ, 700, -60)) -> str:
         for name, top_s in (("forward", FORWARD_S[stage]), ("backward", BACKWARD_S[stage])):
             for clock in clocks:
                 simulated_s = top_s * TOP_MHZ / clock
-                rows.append(
-                    f"{stage},{name},{clock},{simulated_s / TIME_SCALE:.6f},{simulated_s * power_w(clock):.3f}"
-                )
+                rows.append(f"{stage},{name},{clock},{simulated_s / TIME_SCALE:.6f},{simulated_s * power_w(clock):.3f}")
     return "\n".join(rows) + "\n"
 
 
