@@ -59,7 +59,8 @@ void find_latest_ends(const FlatProblem& flat, std::span<const Ticks> duration, 
     for (const FlatEdge& e : flat.out_edges(p)) {
       end = std::min(end, latest[e.other] - duration[e.other] - e.lag);
     }
-    // Not before 0, which is raised below all the same: with absurd durations the ends would leave their type.
+    // Not before 0, which is raised below all the same: with absurd durations the ends would leave their
+    // type.
     latest[p] = std::max(end, Ticks{0});
   }
   // Rounding may have made a path of durations some ticks too long; the fastest options always fit.

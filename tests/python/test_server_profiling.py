@@ -68,7 +68,9 @@ class Rank:
             cuts = sorted(self.random.random() for _ in range(n - 1))
             x = [0.1 * (b - a) for a, b in zip([0.0, *cuts], [*cuts, 1.0], strict=True)]
             y = sum(a * b for a, b in zip(x, powers, strict=True)) * (1 + self.random.gauss(0, 0.003))
-            xtx = [s + x[i] * x[j] for s, (i, j) in zip(xtx, ((i, j) for i in range(n) for j in range(i, n)), strict=True)]
+            xtx = [
+                s + x[i] * x[j] for s, (i, j) in zip(xtx, ((i, j) for i in range(n) for j in range(i, n)), strict=True)
+            ]
             xty = [s + x[i] * y for i, s in enumerate(xty)]
             yty, joules = yty + y * y, joules + y
         steps = window["steps"] - window["skip"]
