@@ -3,9 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <poll.h>
-#include <stdlib.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -97,7 +97,7 @@ TEST_F(ChildTest, TheEndOfALogBeginsWithAWholeLine) {
   std::ofstream(log()) << "first line\nsecond line\nthird\n";
   EXPECT_EQ(end_of_file(log(), 10), "third\n");
   EXPECT_EQ(end_of_file(log(), 1000), "first line\nsecond line\nthird\n");
-  std::ofstream(log(), std::ios::trunc);
+  std::ofstream(log(), std::ios::trunc).close();
   EXPECT_EQ(end_of_file(log(), 10), "(it is empty)");
   EXPECT_THAT(end_of_file(folder_ + "/absent", 10), ::testing::HasSubstr("absent"));
 }

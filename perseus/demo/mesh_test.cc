@@ -2,11 +2,11 @@
 #include "perseus/demo/mesh.h"
 
 #include <gmock/gmock.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
