@@ -25,11 +25,12 @@
 #include "perseus/format/agent_config.h"
 #include "perseus/gpu/backend.h"
 #include "perseus/lease/state_directory.h"
+#include "perseus/wire/agent_messages.h"
 #include "perseus/wire/seqpacket.h"
 
 namespace perseus::agent {
 
-inline constexpr std::string_view kDefaultAgentSocket = "/run/perseus/agent.sock";
+using wire::kDefaultAgentSocket;
 inline constexpr std::string_view kDefaultConfig = "/etc/perseus/agent.yaml";
 inline constexpr std::string_view kDefaultGrants = "/etc/perseus/grants.yaml";
 

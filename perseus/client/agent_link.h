@@ -6,14 +6,13 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "perseus/client/clock_link.h"
+#include "perseus/wire/agent_messages.h"
 
 namespace perseus::client {
 
-/// Where the agent listens unless told otherwise.
-inline constexpr std::string_view kDefaultAgentSocket = "/run/perseus/agent.sock";
+using wire::kDefaultAgentSocket;
 
 /// Errors of dial() are those of wire::connect_seqpacket, each with what to do about it.
 class AgentEndpoint final : public Endpoint {

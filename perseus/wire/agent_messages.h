@@ -38,6 +38,8 @@
 namespace perseus::wire {
 
 inline constexpr std::uint32_t kAgentProtocol = 1;
+/// Where the agent listens unless told otherwise.
+inline constexpr std::string_view kDefaultAgentSocket = "/run/perseus/agent.sock";
 /// Longest packet that is read; longer ones are refused unread. The welcome of 64 GPUs with 256 clocks each
 /// fits.
 inline constexpr std::size_t kMaxAgentPacket = 128UL * 1024;
