@@ -59,6 +59,12 @@ class ServeCommand final : public Command {
         ->check(CLI::Range(0.0, 86'400.0))
         ->group(rules);
     command
+        ->add_option("--reprofile-interval", reprofile_interval_s_,
+                     "Least time from the end of a job's sweep to its next one, s (default 1800)")
+        ->type_name("S")
+        ->check(CLI::Range(0.0, 31'536'000.0))
+        ->group(rules);
+    command
         ->add_option("--hysteresis", o.hysteresis, "Smaller changes of T' are noise (default 0.02, a share)")
         ->type_name("SHARE")
         ->check(CLI::Range(0.0, 1.0))
@@ -82,6 +88,7 @@ class ServeCommand final : public Command {
     options_.rank_ttl = seconds(rank_ttl_s_);
     options_.plan_ttl = seconds(plan_ttl_s_);
     options_.min_hold = seconds(min_hold_s_);
+    options_.reprofile_interval = seconds(reprofile_interval_s_);
     const auto log = [&io](std::string_view line) { io.err << line << '\n' << std::flush; };
     PERSEUS_ASSIGN_OR_RETURN(const auto server, server::Server::start(options_, log));
     server->run();
@@ -90,7 +97,7 @@ class ServeCommand final : public Command {
 
  private:
   server::ServerOptions options_;
-  std::optional<double> rank_ttl_s_, plan_ttl_s_, min_hold_s_;
+  std::optional<double> rank_ttl_s_, plan_ttl_s_, min_hold_s_, reprofile_interval_s_;
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ std::string saving(const server::JobRow& job) {
 std::string state_text(const server::JobRow& job) {
   std::string out = job.state;
   if (job.state == "profiling") out += fmt::format(" {}/{}", job.windows_done, job.windows_planned);
+  if (job.state == "planning" && job.planned_pct) out += fmt::format(" {:.0f} %", *job.planned_pct);
   if (job.dry_run) out += " (dry run)";
   return out;
 }

@@ -218,6 +218,15 @@ core::Status read_profiling(Json& json, JobRow& row) {
   });
 }
 
+core::Status read_planner(Json& json, JobRow& row) {
+  if (json.take_null()) return {};
+  return json.map(64, [&](const std::string& name) -> core::Status {
+    if (name != "done_pct") return json.skip_value();
+    PERSEUS_ASSIGN_OR_RETURN(row.planned_pct, json.number());
+    return {};
+  });
+}
+
 core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   const std::pair<std::string_view, std::string*> texts[] = {
       {"job", &row.job}, {"state", &row.state}, {"schedule", &row.schedule}};
@@ -241,6 +250,7 @@ core::Status read_member(Json& json, const std::string& name, JobRow& row) {
   if (name == "measured") return read_figures(json, row.measured_time, row.measured_energy);
   if (name == "saved_predicted") return read_savings(json, row);
   if (name == "profiling") return read_profiling(json, row);
+  if (name == "planner") return read_planner(json, row);
   if (name == "dry_run") {
     PERSEUS_ASSIGN_OR_RETURN(row.dry_run, json.boolean());
     return {};

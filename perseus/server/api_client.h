@@ -52,6 +52,7 @@ struct JobRow {
   std::optional<core::Seconds> predicted_time, measured_time;
   std::optional<core::Joules> predicted_energy, measured_energy;
   std::optional<double> intrinsic_pct, extrinsic_pct;  ///< predicted saving
+  std::optional<double> planned_pct;                   ///< of the frontier that is being computed
   std::optional<std::string> planner_error;
   bool dry_run = false;
   std::uint64_t windows_done = 0, windows_planned = 0;  ///< of a sweep; 0: none was or is

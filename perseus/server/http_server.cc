@@ -18,6 +18,8 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl/ssl_stream.hpp>
 #include <chrono>
+#include <exception>
+#include <utility>
 #include <vector>
 
 #include "perseus/format/numbers.h"
@@ -109,8 +111,8 @@ struct Head {
 
 template <class State>
 void answer_health(State& shared, Head& head) {
-  if (head.request.method != "GET") {
-    head.answer = error_response(405, "usage", "this path takes GET");
+  if (head.request.method != "GET" && head.request.method != "HEAD") {
+    head.answer = method_not_allowed("GET, HEAD");
     return;
   }
   const bool healthy = head.request.target.path[0] == "healthz" || shared.ready;
@@ -179,43 +181,68 @@ Head read_head(State& shared, const Peer& peer, const http::request<http::string
   return head;
 }
 
-/// Hands a request to the handler and waits for its answer.
-asio::awaitable<HttpResponse> ask(HttpHandler& handler, Head head) {
-  const auto start = [&handler, &head](auto completion) {
-    const auto shared = std::make_shared<decltype(completion)>(std::move(completion));
-    Reply reply = [shared](HttpResponse answer) {
-      const auto executor = asio::get_associated_executor(*shared);
-      asio::post(executor,
-                 [shared, answer = std::move(answer)]() mutable { std::move (*shared)(std::move(answer)); });
+/// What a request is waiting with, until it has been answered.
+template <class Completion>
+struct Waiting {
+  Completion completion;
+  bool answered = false;
+};
+
+/// Hands a request to the handler and waits for its answer. A handler that throws (memory has run out)
+/// answers 500, if it has not answered yet.
+template <class State>
+asio::awaitable<HttpResponse> ask(State& shared, Head head) {
+  const auto start = [&shared, &head](auto completion) {
+    using Pending = Waiting<decltype(completion)>;
+    const auto pending = std::make_shared<Pending>(Pending{std::move(completion)});
+    const Reply reply = [pending](HttpResponse answer) {
+      if (std::exchange(pending->answered, true)) return;
+      const auto executor = asio::get_associated_executor(pending->completion);
+      asio::post(executor, [pending, answer = std::move(answer)]() mutable {
+        std::move(pending->completion)(std::move(answer));
+      });
     };
-    if (head.zeus) {
-      handler.handle_zeus(std::move(head.request), std::move(reply));
-    } else {
-      handler.handle(*head.principal, std::move(head.request), std::move(reply));
+    try {
+      if (head.zeus) {
+        shared.handler.handle_zeus(std::move(head.request), reply);
+      } else {
+        shared.handler.handle(*head.principal, std::move(head.request), reply);
+      }
+    } catch (const std::exception& error) {
+      shared.log.write(Level::kError, "request.failed", {{"reason", error.what()}});
+      reply(error_response(500, "internal", "the server failed while it handled this request"));
     }
   };
   co_return co_await asio::async_initiate<decltype(asio::use_awaitable), void(HttpResponse)>(
       start, asio::use_awaitable);
 }
 
+/// How an answer goes back.
+struct Manner {
+  bool keep_alive = false;
+  unsigned version = 11;
+  bool without_body = false;  ///< the request was HEAD: headers as if there were one
+};
+
 /// Sends an answer; false if the connection is to be closed.
 template <class Stream>
-asio::awaitable<bool> send(Stream& stream, const HttpResponse& answer, bool keep_alive, unsigned version,
-                           Seconds limit) {
-  http::response<http::span_body<const char>> message{static_cast<http::status>(answer.status), version};
+asio::awaitable<bool> send(Stream& stream, const HttpResponse& answer, Manner manner, Seconds limit) {
+  http::response<http::span_body<const char>> message{static_cast<http::status>(answer.status),
+                                                      manner.version};
   if (answer.body) {
     message.set(http::field::content_type, answer.content_type);
-    message.body() = {answer.body->data(), answer.body->size()};
+    if (!manner.without_body) message.body() = {answer.body->data(), answer.body->size()};
   }
+  if (!answer.allow.empty()) message.set(http::field::allow, answer.allow);
   if (answer.retry_after_s) message.set(http::field::retry_after, std::to_string(*answer.retry_after_s));
   if (answer.status == 401) message.set(http::field::www_authenticate, "Bearer");
   message.set(http::field::cache_control, "no-store");
-  message.keep_alive(keep_alive);
+  message.keep_alive(manner.keep_alive);
   if (answer.status != 204) message.content_length(answer.body ? answer.body->size() : 0);
   tcp_of(stream).expires_after(duration(limit));
   error_code error;
   co_await http::async_write(stream, message, asio::redirect_error(asio::use_awaitable, error));
-  co_return !error && keep_alive;
+  co_return !error && manner.keep_alive;
 }
 
 /// What a request that could not be read is answered with; nothing for a connection that just ended.
@@ -259,12 +286,13 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   co_await http::async_read_header(stream, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
   const Counted busy(shared.busy);
   if (error) {
-    if (const auto answer = answer_to(error)) co_await send(stream, *answer, false, 11, shared.limits.write);
+    if (const auto answer = answer_to(error)) co_await send(stream, *answer, {}, shared.limits.write);
     co_return false;
   }
   Head head = read_head(shared, peer, parser->get());
-  const unsigned version = parser->get().version();
-  const bool keep_alive = parser->get().keep_alive() && !head.close && !shared.stopping;
+  Manner manner{.keep_alive = parser->get().keep_alive() && !head.close && !shared.stopping,
+                .version = parser->get().version(),
+                .without_body = parser->get().method() == http::verb::head};
   const std::size_t limit = head.answer ? 0 : shared.handler.body_limit(head.request.target);
   const auto announced = parser->content_length();
   const bool has_body = parser->chunked() || (announced && *announced != 0);
@@ -274,20 +302,21 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   }
   if (head.answer) {
     // The body of a refused request is not read: the connection ends with the answer.
-    co_return co_await send(stream, *head.answer, keep_alive && !has_body, version, shared.limits.write);
+    manner.keep_alive = manner.keep_alive && !has_body;
+    co_return co_await send(stream, *head.answer, manner, shared.limits.write);
   }
   if (has_body) {
     parser->body_limit(limit);
     tcp_of(stream).expires_after(duration(shared.limits.body));
     if (beast::iequals(parser->get()[http::field::expect], "100-continue")) {
-      http::response<http::empty_body> go_on{http::status::continue_, version};
+      http::response<http::empty_body> go_on{http::status::continue_, manner.version};
       co_await http::async_write(stream, go_on, asio::redirect_error(asio::use_awaitable, error));
     }
     if (!error)
       co_await http::async_read(stream, buffer, *parser, asio::redirect_error(asio::use_awaitable, error));
     if (error) {
-      if (const auto answer = answer_to(error))
-        co_await send(stream, *answer, false, version, shared.limits.write);
+      manner.keep_alive = false;
+      if (const auto answer = answer_to(error)) co_await send(stream, *answer, manner, shared.limits.write);
       co_return false;
     }
     head.request.body = std::move(parser->get().body());
@@ -295,8 +324,8 @@ asio::awaitable<bool> exchange(Stream& stream, beast::flat_buffer& buffer, const
   parser.reset();
   if (buffer.size() == 0) buffer.shrink_to_fit();
   tcp_of(stream).expires_never();
-  const HttpResponse answer = co_await ask(shared.handler, std::move(head));
-  co_return co_await send(stream, answer, keep_alive, version, shared.limits.write);
+  const HttpResponse answer = co_await ask(shared, std::move(head));
+  co_return co_await send(stream, answer, manner, shared.limits.write);
 }
 
 template <class Stream, class State>

@@ -148,6 +148,12 @@ HttpResponse error_response(unsigned status, std::string_view code, std::string_
   return json_response(out.take(), status);
 }
 
+HttpResponse method_not_allowed(std::string_view allowed) {
+  HttpResponse answer = error_response(405, "usage", fmt::format("this path takes {}", allowed));
+  answer.allow = allowed;
+  return answer;
+}
+
 HttpResponse error_response(const core::Error& error) {
   return error_response(http_status(error.code()), core::info(error.code()).name, error.text());
 }

@@ -50,6 +50,7 @@ struct HttpResponse {
   /// Shared, since one plan goes to many ranks. Null: no body.
   std::shared_ptr<const std::string> body;
   std::optional<unsigned> retry_after_s;
+  std::string_view allow = {};  ///< of a 405: what the path takes, "GET, PUT"; a literal
 };
 
 /// To be called once, on the thread of the service.
@@ -60,6 +61,8 @@ using Reply = std::function<void(HttpResponse)>;
 [[nodiscard]] HttpResponse error_response(const core::Error& error);
 /// The same with a status of its own.
 [[nodiscard]] HttpResponse error_response(unsigned status, std::string_view code, std::string_view message);
+/// 405: the path takes these methods only, "GET, PUT"; a literal.
+[[nodiscard]] HttpResponse method_not_allowed(std::string_view allowed);
 /// HTTP status of an error code.
 [[nodiscard]] unsigned http_status(core::ErrorCode code);
 

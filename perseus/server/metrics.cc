@@ -197,6 +197,12 @@ std::string Service::metrics_text() const {
     waiting += job->waiters.size();
     add_job(out, job->state, job->savings, now);
     add_sweep(out, job->state, job->sweep_cost, job->sweeps);
+    out.gauge("perseus_job_planning", "1 while a frontier is computed or waits for it.", {label("job", name)},
+              job->solve ? 1 : 0);
+    if (job->solve) {
+      out.gauge("perseus_job_planner_done_ratio", "Share of the frontier that is done.", {label("job", name)},
+                job->solve->share_done);
+    }
   }
   out.gauge("perseus_polls_waiting", "Ranks whose poll waits for a new plan.", {},
             static_cast<double>(waiting));

@@ -95,7 +95,21 @@ core::Result<std::string> fence_of(const Registration& registration) {
       core::canonical_text(registration.schedule, registration.parallel.tensor, registration.parallel.data));
 }
 
-core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv) {
+namespace {
+
+/// The share of all the work that one frontier is.
+struct Part {
+  double from = 0, to = 1;
+};
+
+solver::Progress progress_into(SolveControl& control, Part part) {
+  return [&control, part](double share, std::string_view) {
+    control.share_done = part.from + (part.to - part.from) * share;
+  };
+}
+
+core::Result<Solved> solve_part(const Registration& registration, std::string_view profile_csv,
+                                SolveControl& control, Part part) {
   PERSEUS_ASSIGN_OR_RETURN(auto parsed, format::parse_profile_csv(profile_csv, "profile"));
   PERSEUS_RETURN_IF_ERROR(format::check_stages(parsed.profile, registration.schedule.stages(), {"profile"}));
   PERSEUS_ASSIGN_OR_RETURN(auto pipeline, core::Pipeline::build(registration.schedule));
@@ -112,7 +126,9 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
   }
   const auto begun = std::chrono::steady_clock::now();
   PERSEUS_ASSIGN_OR_RETURN(auto frontier,
-                           solver::Frontier::solve(problem, {.range = solver::Range::kTMax, .progress = {}}));
+                           solver::Frontier::solve(problem, {.range = solver::Range::kTMax,
+                                                             .progress = progress_into(control, part),
+                                                             .stop = control.stop.get_token()}));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
   PERSEUS_ASSIGN_OR_RETURN(std::string digest, format::sha256_hex(profile_csv));
   const Seconds t_min = frontier.t_min();
@@ -132,10 +148,9 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
              Seconds(took.count())};
   PERSEUS_ASSIGN_OR_RETURN(PlanBody fastest, make_plan(out, {t_min, std::nullopt}));
   out.fastest = std::make_shared<const PlanBody>(std::move(fastest));
+  control.share_done = part.to;
   return out;
 }
-
-namespace {
 
 /// Per pipeline rank the clock at which its GPUs wait in the plan for T_min, weighted by how long: a GPU
 /// keeps the clock of what it ran last, and waits for its first computation at the one of its last.
@@ -180,7 +195,14 @@ core::Result<std::vector<double>> waiting_clocks(const Solved& solved) {
 }  // namespace
 
 core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
-                           const std::vector<BlockingPower>& blocking) {
+                           SolveControl& control) {
+  control.begun = true;
+  return solve_part(registration, profile_csv, control, {});
+}
+
+core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
+                           const std::vector<BlockingPower>& blocking, SolveControl& control) {
+  control.begun = true;
   Registration with = registration;
   with.blocking_power.clear();
   PERSEUS_ASSIGN_OR_RETURN(const auto parsed, format::parse_profile_csv(profile_csv, "profile"));
@@ -189,10 +211,10 @@ core::Result<Solved> solve(const Registration& registration, std::string_view pr
     for (const auto& option : entry.options) top = std::max(top, option.clock ? option.clock->value() : 0);
   }
   for (const BlockingPower& power : blocking) with.blocking_power.push_back(power.at(top));
-  PERSEUS_ASSIGN_OR_RETURN(const Solved first, solve(with, profile_csv));
+  PERSEUS_ASSIGN_OR_RETURN(const Solved first, solve_part(with, profile_csv, control, {.to = 0.5}));
   PERSEUS_ASSIGN_OR_RETURN(const std::vector<double> clocks, waiting_clocks(first));
   for (std::size_t r = 0; r < blocking.size(); ++r) with.blocking_power[r] = blocking[r].at(clocks[r]);
-  return solve(with, profile_csv);
+  return solve_part(with, profile_csv, control, {.from = 0.5});
 }
 
 core::Result<PlanBody> make_plan(const Solved& solved, const PlanTarget& target) {

@@ -3,13 +3,15 @@
 // From a registration and a profile to plans: everything slow that the server does. Pure functions; they run
 // on the planner's threads and share nothing.
 //
-//   PERSEUS_ASSIGN_OR_RETURN(auto solved, solve(registration, csv));
+//   PERSEUS_ASSIGN_OR_RETURN(auto solved, solve(registration, csv, control));
 //   PERSEUS_ASSIGN_OR_RETURN(auto plan, make_plan(solved, {solved.t_min, std::nullopt}));
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,13 +70,21 @@ struct PlanTarget {
 /// SHA-256 of the canonical text of orders and degrees: what fences every plan of the job.
 [[nodiscard]] core::Result<std::string> fence_of(const Registration& registration);
 
+/// How somebody on another thread follows a solve and ends it. Thread-safe.
+struct SolveControl {
+  std::atomic<bool> begun = false;     ///< false: it waits for the planner's thread
+  std::atomic<double> share_done = 0;  ///< of the frontier, 0 to 1
+  std::stop_source stop;               ///< asked, solve() ends with kTimeout within a second
+};
+
 /// Reads the profile and computes the exact frontier up to T_max. Errors as the parsers and the solver give
-/// them.
-[[nodiscard]] core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv);
+/// them, and kTimeout if `control` stopped it.
+[[nodiscard]] core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
+                                         SolveControl& control);
 /// The same with a measured blocking power in place of the registration's: solved once with that of the top
 /// clocks, then again with that of the clocks at which the GPUs wait in the plan for T_min.
 [[nodiscard]] core::Result<Solved> solve(const Registration& registration, std::string_view profile_csv,
-                                         const std::vector<BlockingPower>& blocking);
+                                         const std::vector<BlockingPower>& blocking, SolveControl& control);
 
 /// A realised plan, checked by certify before anybody sees it: kInternal if a claim of it is false.
 [[nodiscard]] core::Result<PlanBody> make_plan(const Solved& solved, const PlanTarget& target);

@@ -21,9 +21,6 @@ using core::Seconds;
 HttpResponse not_found() {
   return error_response(404, "not_found", "there is nothing at this path");
 }
-HttpResponse wrong_method(std::string_view allowed) {
-  return error_response(405, "usage", fmt::format("this path takes {}", allowed));
-}
 HttpResponse forbidden() {
   return error_response(403, "permission", "the token is not for this");
 }
@@ -102,7 +99,7 @@ void Service::handle(const Principal& principal, HttpRequest request, Reply repl
 void Service::route(const Principal& principal, HttpRequest& request, Reply& reply) {
   const auto& path = request.target.path;
   if (path.size() == 1 && path[0] == "metrics") {
-    if (request.method != "GET") return reply(wrong_method("GET"));
+    if (request.method != "GET") return reply(method_not_allowed("GET"));
     if (!principal.may_read("")) return reply(forbidden());
     HttpResponse answer = json_response(metrics_text());
     answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -110,7 +107,7 @@ void Service::route(const Principal& principal, HttpRequest& request, Reply& rep
   }
   if (path.size() < 3 || path[0] != "api" || path[1] != "v1" || path[2] != "jobs") return reply(not_found());
   if (path.size() > 3) return route_job(principal, request, reply);
-  if (request.method != "GET") return reply(wrong_method("GET"));
+  if (request.method != "GET") return reply(method_not_allowed("GET"));
   list_jobs(principal, reply);
 }
 
@@ -128,18 +125,18 @@ void Service::route_job(const Principal& principal, HttpRequest& request, Reply&
   if (path.size() == 4) {
     if (reads) return reply(json_response(job_detail(*job)));
     if (request.method == "DELETE") return end_job(job, reply);
-    return reply(wrong_method("GET, PUT or DELETE"));
+    return reply(method_not_allowed("GET, PUT, DELETE"));
   }
   const std::string& part = path[4];
   if (part == "ranks") return route_rank(job, request, reply);
   if (part == "stragglers" && path.size() == 6) {
-    if (request.method != "DELETE") return reply(wrong_method("DELETE"));
+    if (request.method != "DELETE") return reply(method_not_allowed("DELETE"));
     return delete_straggler(job, path[5], reply);
   }
   if (path.size() != 5) return reply(not_found());
   if (part == "profile") {
     if (request.method == "PUT") return upload_profile(job, request, reply);
-    if (!reads) return reply(wrong_method("GET or PUT"));
+    if (!reads) return reply(method_not_allowed("GET, PUT"));
     if (job->profile_csv.empty()) return reply(error_response(404, "not_found", "the job has no profile"));
     HttpResponse answer = json_response(job->profile_csv);
     answer.content_type = "text/csv";
@@ -148,17 +145,17 @@ void Service::route_job(const Principal& principal, HttpRequest& request, Reply&
   if (part == "stragglers") {
     if (reads) return reply(json_response(notices_json(*job)));
     if (request.method == "POST") return post_straggler(job, request, reply);
-    return reply(wrong_method("GET or POST"));
+    return reply(method_not_allowed("GET, POST"));
   }
   if (part == "guard") {
-    if (request.method != "DELETE") return reply(wrong_method("DELETE"));
+    if (request.method != "DELETE") return reply(method_not_allowed("DELETE"));
     job->state.release_guard();
     log().write(Level::kInfo, "guard.released", {{"job", name}});
     reply({.status = 204, .content_type = "", .body = nullptr});
     return advance(job);
   }
   if (part != "frontier" && part != "plan") return reply(not_found());
-  if (!reads) return reply(wrong_method("GET"));
+  if (!reads) return reply(method_not_allowed("GET"));
   if (part == "frontier") return get_frontier(job, request.target, reply);
   get_plan_file(job, request.target, reply);
 }
@@ -393,8 +390,8 @@ void Service::get_frontier(const JobPtr& job, const Target& target, const Reply&
   const auto solved = job->state.solved();
   if (!solved) {
     HttpResponse answer =
-        error_response(409, "busy", job->solving ? "the frontier is being computed" : "there is no frontier");
-    if (job->solving) answer.retry_after_s = 1;
+        error_response(409, "busy", job->solve ? "the frontier is being computed" : "there is no frontier");
+    if (job->solve) answer.retry_after_s = 1;
     return reply(std::move(answer));
   }
   const auto points = std::make_shared<core::Result<std::vector<FrontierPoint>>>();
@@ -441,7 +438,7 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
       return reply(error_response(fits.error()));
   }
   if (path.size() == 5) {
-    if (!post) return reply(wrong_method("POST"));
+    if (!post) return reply(method_not_allowed("POST"));
     const auto hello = parse_rank_hello(request.body);
     if (!hello) return reply(error_response(hello.error()));
     const auto applied = job->state.hello(*hello, outside_.now());
@@ -457,12 +454,12 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
   if (path.size() != 7) return reply(not_found());
   const std::string& what = path[6];
   if (what == "plan") {
-    if (request.method != "GET") return reply(wrong_method("GET"));
+    if (request.method != "GET") return reply(method_not_allowed("GET"));
     return poll_plan(job, *rank, request.target, reply);
   }
   if (what != "renew" && what != "measurements" && what != "guard" && what != "leave" && what != "windows")
     return reply(not_found());
-  if (!post) return reply(wrong_method("POST"));
+  if (!post) return reply(method_not_allowed("POST"));
   if (const auto fits = check_type(request, "application/json"); !fits)
     return reply(error_response(fits.error()));
   const Moment now = outside_.now();

@@ -64,6 +64,7 @@ JobSettings settings_of(const ServerOptions& options) {
   out.rank_ttl = options.rank_ttl.value_or(out.rank_ttl);
   out.plan_ttl = options.plan_ttl.value_or(out.plan_ttl);
   out.min_hold = options.min_hold.value_or(out.min_hold);
+  out.reprofile_interval = options.reprofile_interval.value_or(out.reprofile_interval);
   out.hysteresis = options.hysteresis.value_or(out.hysteresis);
   return out;
 }
@@ -119,7 +120,8 @@ class RealServer final : public Server {
     signals_.async_wait([this](const boost::system::error_code& error, int) {
       if (!error) begin_stop();
     });
-    io_.run();
+    while (!run_once()) {
+    }
     log_.write(Level::kInfo, "server.stopped");
   }
 
@@ -132,6 +134,17 @@ class RealServer final : public Server {
  private:
   Post post() {
     return [this](std::function<void()> function) { asio::post(io_, std::move(function)); };
+  }
+
+  /// Runs until it is stopped; false if something threw (memory has run out), which ends that thing alone.
+  bool run_once() {
+    try {
+      io_.run();
+      return true;
+    } catch (const std::exception& error) {
+      log_.write(Level::kError, "server.exception", {{"reason", error.what()}});
+      return false;
+    }
   }
 
   [[nodiscard]] static HttpLimits http_limits(const ServerOptions& options) {
@@ -187,7 +200,7 @@ class RealServer final : public Server {
     log_.write(Level::kInfo, "server.stopping");
     http_.set_ready(false);
     http_.stop_accepting();
-    service_.release_waiters();
+    service_.wind_up();
     wait_for_requests(SteadyClock::now() + kLastRequests);
   }
 

@@ -28,7 +28,7 @@ struct ServerOptions {
   std::optional<std::string> tls_cert, tls_key;
   std::optional<std::string> token_file;
   bool insecure_plain = false;  ///< beyond loopback although TLS or tokens are missing
-  std::optional<core::Seconds> rank_ttl, plan_ttl, min_hold;
+  std::optional<core::Seconds> rank_ttl, plan_ttl, min_hold, reprofile_interval;
   std::optional<double> hysteresis;
   std::optional<std::size_t> max_connections;
 };

@@ -23,6 +23,8 @@ namespace {
 constexpr Seconds kRetry{5};
 /// Between two looks for jobs that have fallen silent.
 constexpr Seconds kSweep{10};
+/// How often jobs are looked at for having fallen silent, at most. Assumed: logs need no finer time.
+constexpr Seconds kRollCall{1};
 
 /// Makes one plan for each distinct target. The one for T_min is there already.
 core::Result<std::vector<std::shared_ptr<const PlanBody>>> make_plans(const Solved& solved,
@@ -109,17 +111,22 @@ void Service::start_solving(const JobPtr& job) {
     core::Result<Solved> solved = core::fail(core::ErrorCode::kInternal, "the planner did not run");
   };
   const auto answer = std::make_shared<Answer>();
-  const std::uint64_t ticket = ++job->solve_ticket;
-  job->solving = true;
-  const auto work = [answer, registration = job->state.registration(), csv = job->profile_csv,
+  if (job->solve) job->solve->stop.request_stop();  // of an older profile or order; nobody wants it any more
+  const auto control = std::make_shared<SolveControl>();
+  job->solve = control;
+  job->solve_since = outside_.now();
+  const auto work = [answer, control, registration = job->state.registration(), csv = job->profile_csv,
                      blocking = measured ? job->facts->blocking : std::vector<BlockingPower>()] {
-    answer->solved = blocking.empty() ? solve(registration, csv) : solve(registration, csv, blocking);
+    answer->solved =
+        blocking.empty() ? solve(registration, csv, *control) : solve(registration, csv, blocking, *control);
   };
-  outside_.run_long(work, [this, job, answer, ticket] {
-    if (ticket != job->solve_ticket) return;  // a newer profile or incarnation is being solved
-    job->solving = false;
+  outside_.run_long(work, [this, job, answer, control] {
+    if (control != job->solve) return;  // a newer profile or incarnation is being solved
+    job->solve.reset();
     const std::string& name = job->state.name();
     if (job->sweep_stage == SweepStage::kPlanning) drop_sweep(*job);
+    if (!answer->solved && control->stop.stop_requested())
+      return;  // the server stops; the next one solves anew
     if (!answer->solved) {
       ++counters_.planner_failures;
       job->state.set_planner_error(answer->solved.error().text());
@@ -271,6 +278,16 @@ void Service::set_alarm(Job& job) {
   outside_.wake(alarms_.begin()->first);
 }
 
+/// Looks at every rank, so not at every tick: those of ten thousand polls come hundreds of times a second.
+void Service::call_roll(Moment now) {
+  next_roll_call_ = now + kRollCall;
+  for (const auto& [name, job] : jobs_) {
+    const bool live = job->state.live_count(now) != 0;
+    if (live != job->was_live) log().write(Level::kInfo, live ? "job.live" : "job.silent", {{"job", name}});
+    job->was_live = live;
+  }
+}
+
 void Service::tick() {
   const Moment now = outside_.now();
   while (!alarms_.empty() && alarms_.begin()->first <= now) {
@@ -290,17 +307,14 @@ void Service::tick() {
     job->waiters.erase(waiter);
     reply({.status = 204, .content_type = "", .body = nullptr});
   }
-  for (const auto& [name, job] : jobs_) {
-    const bool live = job->state.live_count(now) != 0;
-    if (live != job->was_live) log().write(Level::kInfo, live ? "job.live" : "job.silent", {{"job", name}});
-    job->was_live = live;
-  }
+  if (now >= next_roll_call_) call_roll(now);
   zeus_->sweep();
   outside_.wake(alarms_.empty() ? now + kSweep : std::min(alarms_.begin()->first, now + kSweep));
 }
 
-void Service::release_waiters() {
+void Service::wind_up() {
   for (const auto& [name, job] : jobs_) {
+    if (job->solve) job->solve->stop.request_stop();
     auto waiters = std::exchange(job->waiters, {});
     for (auto& [rank, waiter] : waiters) waiter.reply({.status = 204, .content_type = "", .body = nullptr});
   }

@@ -23,6 +23,7 @@
 #include "perseus/server/json_text.h"
 #include "perseus/server/log.h"
 #include "perseus/server/measured_profile.h"
+#include "perseus/server/planning.h"
 #include "perseus/server/settings.h"
 #include "perseus/server/store.h"
 #include "perseus/server/tokens.h"
@@ -71,8 +72,8 @@ class Service final : public HttpHandler {
   [[nodiscard]] std::size_t body_limit_most() const override;
   /// Does what has become due.
   void tick();
-  /// Answers all waiting polls, for a server that stops.
-  void release_waiters();
+  /// Answers all waiting polls and ends all solves, for a server that stops.
+  void wind_up();
 
   /// Further facts for /metrics and /readyz, set by the process.
   std::function<std::size_t()> connections;
@@ -111,8 +112,8 @@ class Service final : public HttpHandler {
     core::Seconds sweep_cost;             ///< training time that these have cost
     std::string registration_body;
     std::map<RankId, Waiter> waiters;
-    std::uint64_t solve_ticket = 0;
-    bool solving = false;
+    std::shared_ptr<SolveControl> solve;  ///< the solve that counts, while it waits or runs
+    Moment solve_since;                   ///< when it was asked for
     bool deploying = false;
     bool committing = false;
     std::optional<Moment> retry_at;  ///< after a failure of planner or store
@@ -135,6 +136,7 @@ class Service final : public HttpHandler {
   void enqueue(const std::string& job, Mutation mutation);
   void run_next(const std::string& job);
   void start_solving(const JobPtr& job);
+  void call_roll(Moment now);
   void advance(const JobPtr& job);
   void deploy(const JobPtr& job, const Wish& wish);
   void store_deployment(const JobPtr& job, const Wish& wish, Deployment deployment,
@@ -199,6 +201,7 @@ class Service final : public HttpHandler {
   [[nodiscard]] std::string job_summary(const Job& job) const;
   [[nodiscard]] std::string job_detail(const Job& job) const;
   void append_summary(JsonText& out, const Job& job) const;
+  void append_planner(JsonText& out, const Job& job) const;
   void append_profiling(JsonText& out, const Job& job) const;
   [[nodiscard]] std::string notices_json(const Job& job) const;
   // metrics.cc
@@ -211,6 +214,7 @@ class Service final : public HttpHandler {
   std::map<std::string, SharedRecord> shared_;  ///< by key
   std::map<std::string, std::deque<Mutation>> mutations_;
   std::multimap<Moment, Alarm> alarms_;
+  Moment next_roll_call_;  ///< when jobs are next looked at for having fallen silent
   std::uint64_t next_ticket_ = 1;
   std::uint64_t next_notice_ = 1;
   Counters counters_;

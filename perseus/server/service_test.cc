@@ -184,6 +184,50 @@ TEST_F(ServiceTest, a_bad_profile_is_refused_and_the_old_plan_stays) {
   EXPECT_EQ(job.at("state").as_string(), "planned");
 }
 
+TEST_F(ServiceTest, a_frontier_in_the_making_shows_how_far_it_is) {
+  EXPECT_EQ(ask("PUT", "/api/v1/jobs/gpt", registration_body()).status, 201U);
+  EXPECT_TRUE(json(ask("GET", "/api/v1/jobs/gpt")).at("planner").is_null());
+  const Answer uploaded = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv(), {}, "text/csv");
+  while (!uploaded->has_value()) {
+    const auto next = std::move(queue_.front());
+    queue_.pop_front();
+    next();
+  }
+  now_ += core::Seconds(2);
+  const Answer shown = send("GET", "/api/v1/jobs/gpt");
+  const auto job = json(**shown);
+  EXPECT_EQ(job.at("state").as_string(), "planning");
+  const auto& planner = job.at("planner").as_object();
+  EXPECT_FALSE(planner.at("running").as_bool());  // it waits in the test's queue
+  EXPECT_EQ(planner.at("done_pct").to_number<double>(), 0);
+  EXPECT_EQ(planner.at("elapsed_s").to_number<double>(), 2);
+  settle();
+  EXPECT_TRUE(json(ask("GET", "/api/v1/jobs/gpt")).at("planner").is_null());
+}
+
+TEST_F(ServiceTest, a_solve_that_nobody_waits_for_is_stopped) {
+  EXPECT_EQ(ask("PUT", "/api/v1/jobs/gpt", registration_body()).status, 201U);
+  // Every solve looks at its stop before it begins: the older one of two profiles is not worth its time.
+  const Answer first = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv(), {}, "text/csv");
+  const Answer second = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv() + "\n", {}, "text/csv");
+  settle();
+  EXPECT_EQ((*first)->status, 200U);
+  EXPECT_EQ((*second)->status, 200U);
+  const auto job = json(ask("GET", "/api/v1/jobs/gpt"));
+  EXPECT_EQ(job.at("state").as_string(), "planned");
+  EXPECT_TRUE(job.at("planner_error").is_null()) << "what was stopped is no failure";
+  // A server that stops ends them all; what is left undone is not reported as a failure of the planner.
+  const Answer last = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv() + "\n\n", {}, "text/csv");
+  while (!last->has_value()) {
+    const auto next = std::move(queue_.front());
+    queue_.pop_front();
+    next();
+  }
+  service_->wind_up();
+  settle();
+  EXPECT_TRUE(json(ask("GET", "/api/v1/jobs/gpt")).at("planner_error").is_null());
+}
+
 TEST_F(ServiceTest, the_guard_is_baseline_for_all_until_it_is_released) {
   run_job();
   const Answer poll = send("GET", poll_target("1.0.0", 3));

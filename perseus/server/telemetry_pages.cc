@@ -151,7 +151,7 @@ void TelemetryPages::handle(const Principal& /*principal*/, HttpRequest request,
   if (!is_metrics && !is_intended) {
     return reply(error_response(404, "not_found", "there is /metrics and /intended, and nothing else"));
   }
-  if (request.method != "GET") return reply(error_response(405, "usage", "this path takes GET"));
+  if (request.method != "GET") return reply(method_not_allowed("GET"));
   reply(is_metrics ? metrics() : intended());
 }
 

@@ -47,7 +47,8 @@ inline std::string profile_csv(std::uint32_t stages = 2, double scale = 1) {
 }
 
 inline std::shared_ptr<const Solved> solved(const Registration& job, const std::string& csv = profile_csv()) {
-  auto answer = solve(job, csv);
+  SolveControl control;
+  auto answer = solve(job, csv, control);
   EXPECT_TRUE(answer) << answer.error().text();
   return std::make_shared<const Solved>(*std::move(answer));
 }

@@ -209,7 +209,7 @@ void Service::append_summary(JsonText& out, const Job& job) const {
   const core::Parallel& degrees = state.registration().parallel;
   out.begin_object().key("job").text(state.name()).key("incarnation").number(state.incarnation());
   out.key("state")
-      .text(state_of(state, live, job.solving))
+      .text(state_of(state, live, job.solve != nullptr))
       .key("schedule")
       .text(state.registration().schedule.name);
   out.key("schedule_sha256").text(state.fence());
@@ -223,7 +223,9 @@ void Service::append_summary(JsonText& out, const Job& job) const {
   append_profiling(out, job);
   out.key("ranks_live").number(live).key("ranks_known").number(state.ranks().size());
   out.key("generation").number(state.deployment() ? state.deployment()->generation : 0);
-  out.key("stragglers").number(state.notices().size()).key("planner_error");
+  out.key("stragglers").number(state.notices().size()).key("planner");
+  append_planner(out, job);
+  out.key("planner_error");
   append_text(out, state.planner_error());
   out.key("predicted");
   if (const auto p = predicted(state)) {
@@ -248,6 +250,13 @@ void Service::append_summary(JsonText& out, const Job& job) const {
   } else {
     out.null();
   }
+}
+
+void Service::append_planner(JsonText& out, const Job& job) const {
+  if (!job.solve) return out.null(), void();
+  out.begin_object().key("running").boolean(job.solve->begun).key("done_pct");
+  out.number(100 * job.solve->share_done.load()).key("elapsed_s");
+  out.number((outside_.now() - job.solve_since).value()).end_object();
 }
 
 void Service::append_profiling(JsonText& out, const Job& job) const {

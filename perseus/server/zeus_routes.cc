@@ -149,9 +149,11 @@ core::Result<ZeusResult> parse_zeus_result(std::string_view body) {
 
 void ZeusRoutes::handle(const HttpRequest& request, const Reply& reply) {
   const auto& path = request.target.path;
-  const std::string method = path.front() == "schedule" ? "GET" : "POST";
+  const std::string_view method = path.front() == "schedule" ? "GET" : "POST";
   if (request.method != method) {
-    return reply(zeus_error(core::Error(ErrorCode::kUsage, "Method Not Allowed"), 405));
+    HttpResponse answer = zeus_error(core::Error(ErrorCode::kUsage, "Method Not Allowed"), 405);
+    answer.allow = method;
+    return reply(std::move(answer));
   }
   if (path.size() == 1) return register_job(request, reply);
   const auto found = jobs_.find(path[1]);

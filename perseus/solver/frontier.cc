@@ -92,7 +92,7 @@ class Recorder {
         options_(options),
         numbers_(prepared.contracted.network.nodes + prepared.contracted.network.arcs.size()) {}
 
-  FrontierData run() {
+  core::Result<FrontierData> run() {
     const Network& network = prepared_.contracted.network;
     Optimum slowest = slowest_optimum(network);
     data_.time_exponent = prepared_.scaled.time_exponent;
@@ -102,9 +102,11 @@ class Recorder {
     if (!data_.to_t_max)
       slowest = above_star(network, prepared_.faces, std::move(slowest), prepared_.scaled.total_blocking);
     Walk walk(network, slowest, prepared_.faces);
+    begin_ = walk.time();
     record(walk);
     std::uint64_t reported = 0;
     while (!walk.at_minimum()) {
+      if (options_.stop.stop_requested()) return stopped(walk);
       walk.advance();
       record(walk);
       if (options_.progress && walk.work() - reported > kProgressWork) {
@@ -158,10 +160,18 @@ class Recorder {
     spacing_ *= 2;
   }
 
-  void report(Walk& walk) const {
-    const auto t_max = static_cast<double>(data_.t_max);
+  /// Of the way from where the walk began down to T_min, 0 to 1.
+  double share_done(Walk& walk) const {
+    const auto begin = static_cast<double>(begin_);
     const auto t_min = static_cast<double>(fastest_time(prepared_.contracted.network));
-    options_.progress((t_max - static_cast<double>(walk.time())) / (t_max - t_min), "walking the frontier");
+    return begin > t_min ? (begin - static_cast<double>(walk.time())) / (begin - t_min) : 1;
+  }
+
+  void report(Walk& walk) const { options_.progress(share_done(walk), "walking the frontier"); }
+
+  std::unexpected<core::Error> stopped(Walk& walk) const {
+    return core::fail(ErrorCode::kTimeout,
+                      fmt::format("stopped after {:.0f} % of the frontier", 100 * share_done(walk)));
   }
 
   const Prepared& prepared_;
@@ -170,6 +180,7 @@ class Recorder {
   std::uint64_t spacing_ = kCheckpointWork;
   std::uint64_t last_checkpoint_ = 0;
   bool star_known_ = false;
+  std::int64_t begin_ = 0;        ///< of the walk's first instant
   std::int64_t time_ = -1;        ///< of the walk's last instant
   std::int64_t slope_ = 0;        ///< just below it
   std::int64_t slope_above_ = 0;  ///< just above it
@@ -281,7 +292,7 @@ core::ExactTime exact_t_min(const core::Problem& problem) {
 
 core::Result<Frontier> Frontier::solve(const core::Problem& problem, const SolveOptions& options) {
   PERSEUS_ASSIGN_OR_RETURN(Prepared prepared, prepare(problem));
-  FrontierData data = Recorder(prepared, options).run();
+  PERSEUS_ASSIGN_OR_RETURN(FrontierData data, Recorder(prepared, options).run());
   return Frontier(
       std::make_shared<const State>(State{std::move(prepared), std::move(data), exact_t_min(problem)}));
 }

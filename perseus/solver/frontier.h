@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string_view>
 #include <vector>
 
@@ -33,7 +34,9 @@ using Progress = std::function<void(double, std::string_view)>;
 
 struct SolveOptions {
   Range range = Range::kTStar;
-  Progress progress;  ///< may be empty
+  Progress progress = {};  ///< may be empty
+  std::stop_token stop =
+      {};  ///< asked for between two steps of the walk, which take well under a second each
 };
 
 /// Least effective cost at one target time: the optimum of the continuous problem and the flow that proves
@@ -59,7 +62,8 @@ struct Breakpoint {
 /// The complete frontier in compact form. Immutable; cheap to copy; thread-safe to read.
 class Frontier {
  public:
-  /// Computes it. Errors: kOverflow (the profile's numbers do not fit the exact arithmetic), kInternal.
+  /// Computes it. Errors: kOverflow (the profile's numbers do not fit the exact arithmetic), kTimeout
+  /// (stopped by `options.stop` before it was complete), kInternal.
   static core::Result<Frontier> solve(const core::Problem& problem, const SolveOptions& options = {});
   /// From stored form; `data` is not trusted: whatever does not fit `problem` is refused (kInvalidInput).
   static core::Result<Frontier> from_data(const core::Problem& problem, core::FrontierData data);

@@ -524,5 +524,31 @@ TEST(Frontier, ProgressRisesAndNamesTheWork) {
   for (const double share : shares) EXPECT_TRUE(share >= 0 && share <= 1);
 }
 
+TEST(Frontier, StopsWhenAsked) {
+  const Problem problem = tests::make_problem({.ranks = 6,
+                                               .microbatches = 40,
+                                               .options = 48,
+                                               .order = tests::Order::kOneFOneB,
+                                               .power = tests::Power::kUniform,
+                                               .full_doubles = true,
+                                               .seed = 3});
+  std::stop_source source;
+  SolveOptions options{.stop = source.get_token()};
+  ASSERT_TRUE(Frontier::solve(problem, options).has_value());
+  int reports = 0;
+  options.progress = [&](double, std::string_view) {
+    ++reports;
+    source.request_stop();
+  };
+  const auto stopped_midway = Frontier::solve(problem, options);
+  source.request_stop();  // for a machine so fast that nothing was reported
+  const auto stopped_at_once = Frontier::solve(problem, options);
+  ASSERT_FALSE(stopped_at_once.has_value());
+  EXPECT_EQ(stopped_at_once.error().code(), core::ErrorCode::kTimeout);
+  EXPECT_EQ(stopped_at_once.error().message(), "stopped after 0 % of the frontier");
+  EXPECT_EQ(stopped_midway.has_value(), reports == 0);
+  EXPECT_LE(reports, 1);
+}
+
 }  // namespace
 }  // namespace perseus::solver

@@ -2,12 +2,14 @@
 """The server's API as a process, every answer held to schema/openapi.yaml."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from openapi_spec_validator import validate as validate_openapi
-from server_process import PROFILE, Server, description, registration
+from server_process import PROFILE, ROOT, Server, description, registration
 
 JOB = "/api/v1/jobs/gpt"
 
@@ -20,6 +22,13 @@ def server(perseus_binary: Path, tmp_path: Path):
 
 def test_the_description_is_openapi() -> None:
     validate_openapi(description())
+
+
+def test_the_page_of_the_api_is_what_the_description_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/api_reference", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_life_of_a_job(server: Server, perseus, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 from server_process import DEADLINE_S, PROFILE, Server, registration
@@ -74,6 +75,41 @@ def check_acknowledged(server: Server, jobs: dict, profiles: set, notices: set) 
     assert jobs.keys() <= found.keys()
     assert profiles <= {name for name, job in found.items() if job["profile_sha256"]}
     assert {name for name, _ in notices} <= {name for name, job in found.items() if job["stragglers"] == 1}
+
+
+def test_a_server_that_is_told_to_stop_does_not_wait_for_a_frontier(
+    perseus_binary: Path, perseus, tmp_path: Path
+) -> None:
+    """64 x 128 takes many seconds. It shows how far it is, is dropped at SIGTERM, and is begun anew by the next server."""
+    large = registration() | {
+        "parallel": {"pipeline": 64, "tensor": 1, "data": 1},
+        "pipeline": {"schedule": "1f1b", "microbatches": 128},
+    }
+    profile = tmp_path / "large.csv"
+    perseus("synth", "--model", "gpt3-175b", "--gpu-model", "a100-sxm-80g", "--pp", 64, "--tp", 1, "-o", profile)
+    with Server(perseus_binary, tmp_path / "state") as server:
+        assert server.call("PUT", "/api/v1/jobs/large", large)[0] == 201
+        uploaded = server.call("PUT", "/api/v1/jobs/large/profile", profile.read_text(), kind="text/csv")
+        assert uploaded[0] == 200, uploaded
+        shares = [shown_share(server)]
+        while len(shares) < 3:
+            time.sleep(0.05)
+            if (share := shown_share(server)) > shares[-1]:
+                shares.append(share)
+        begun = time.monotonic()
+        assert server.stop() == 0
+        print(f"stopped in {time.monotonic() - begun:.2f} s, {shares[-1]:.0f} % of the frontier were done")
+        assert [line for line in server.log if line["event"] in ("planner.solved", "planner.failed")] == []
+        server.wait_for("server.stopped")
+    with Server(perseus_binary, tmp_path / "state") as server:
+        assert server.call("GET", "/api/v1/jobs/large")[1]["state"] == "planning"
+        assert "planning" in perseus("status", "--server", f"http://127.0.0.1:{server.port}").stdout
+
+
+def shown_share(server: Server) -> float:
+    job = server.call("GET", "/api/v1/jobs/large")[1]
+    assert job["state"] == "planning", f"{job['state']}: the frontier was done before the server was told to stop"
+    return job["planner"]["done_pct"]
 
 
 def test_a_restarted_server_serves_the_same_plan(perseus_binary: Path, tmp_path: Path) -> None:
