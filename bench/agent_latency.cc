@@ -11,12 +11,12 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -29,9 +29,9 @@
 #include "perseus/wire/agent_messages.h"
 #include "perseus/wire/seqpacket.h"
 
+namespace perseus {
 namespace {
 
-using namespace perseus;
 using core::Megahertz;
 using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
@@ -80,7 +80,7 @@ class Rig {
     std::atomic<bool> held{false};
     const lease::LeaseTerms terms{
         {.pid = ::getpid(), .uid = ::getuid(), .client = "bench"}, {}, NullDevice::clocks()};
-    if (!thread_->acquire(terms, requests_, [&](core::Status status) { held = status.has_value(); }))
+    if (!thread_->acquire(terms, requests_, [&](const core::Status& status) { held = status.has_value(); }))
       std::abort();
     while (!held) std::this_thread::yield();
   }
@@ -217,9 +217,8 @@ std::vector<nanoseconds> socket_round_trips(int count) {
   return times;
 }
 
-}  // namespace
-
-int main() {
+/// All rows; the exit code.
+int measure() {
   measure_post();
   fmt::print(
       "| post to driver call | posts | p50 us | p99 us | p99.9 us | max us |\n|---|---|---|---|---|---|\n");
@@ -237,4 +236,11 @@ int main() {
   measure_cpu("a post every 20 ms: spins 2 ms after each, then naps", milliseconds{20}, seconds{2});
   measure_cpu("a post every 500 ms", milliseconds{500}, seconds{3});
   return 0;
+}
+
+}  // namespace
+}  // namespace perseus
+
+int main() {
+  return perseus::measure();
 }

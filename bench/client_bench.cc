@@ -102,7 +102,7 @@ void one_step(RankSession& session) {
 /// A whole step: 1,024 hooks of computations, half of which post a clock, and its two ends.
 void step_of_128_microbatches(benchmark::State& state) {
   Rank rank(state.range(0) != 0);
-  for (auto _ : state) one_step(*rank.session);
+  for ([[maybe_unused]] auto _ : state) one_step(*rank.session);
   const double hooks = 4.0 * kMicrobatches + 2;
   state.counters["ns_per_hook"] =
       benchmark::Counter(static_cast<double>(state.iterations()) * hooks,
@@ -115,7 +115,7 @@ void unknown_computation(benchmark::State& state) {
   Rank rank(true);
   RankSession& session = *rank.session;
   session.begin_step();
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     session.begin(core::Kind::kRecompute, 7, 9);
     session.end(core::Kind::kRecompute, 7, 9);
   }
@@ -125,7 +125,7 @@ BENCHMARK(unknown_computation);
 
 void step_boundaries(benchmark::State& state) {
   Rank rank(true);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     rank.session->begin_step();
     rank.session->end_step();
   }
@@ -135,7 +135,7 @@ BENCHMARK(step_boundaries);
 void look_up(benchmark::State& state) {
   const auto table = *PlanTable::build(std::make_shared<const RankPlan>(plan_of_a_rank()));
   std::uint32_t mb = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     benchmark::DoNotOptimize(table->find(core::Kind::kBackward, 0, mb, PlanTable::kNone));
     mb = (mb + 1) % kMicrobatches;
   }
@@ -143,7 +143,7 @@ void look_up(benchmark::State& state) {
 BENCHMARK(look_up);
 
 void time_clock(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(std::chrono::steady_clock::now());
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(std::chrono::steady_clock::now());
 }
 BENCHMARK(time_clock);
 
@@ -159,7 +159,7 @@ void percentiles(benchmark::State& state) {
     out.push_back(
         std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - before).count());
   };
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     session.begin_step();
     for (std::uint32_t i = 0; i < 2 * kMicrobatches; ++i) {
       const core::Kind kind = i % 2 == 0 ? core::Kind::kForward : core::Kind::kBackward;

@@ -23,7 +23,7 @@ core::Problem problem_of(const benchmark::State& state) {
 
 void solve(benchmark::State& state, solver::Range range) {
   const core::Problem problem = problem_of(state);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const auto frontier = solver::Frontier::solve(problem, {.range = range, .progress = {}});
     if (!frontier) return state.SkipWithError(frontier.error().text().c_str());
     state.counters["breakpoints"] = static_cast<double>(frontier->breakpoint_count());
@@ -32,33 +32,34 @@ void solve(benchmark::State& state, solver::Range range) {
   state.counters["computations"] = problem.size();
 }
 
-void FrontierToTStar(benchmark::State& state) {
+void frontier_to_t_star(benchmark::State& state) {
   solve(state, solver::Range::kTStar);
 }
-void FrontierToTMax(benchmark::State& state) {
+void frontier_to_t_max(benchmark::State& state) {
   solve(state, solver::Range::kTMax);
 }
 
 /// The optimum at one target from a computed frontier: 64 targets in turn, spread over the range.
-void PointOfFrontier(benchmark::State& state) {
+void point_of_frontier(benchmark::State& state) {
   const core::Problem problem = problem_of(state);
   const auto frontier = solver::Frontier::solve(problem).value();
   const auto length = frontier.t_star() - frontier.t_min();
   int k = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const auto point = frontier.at(frontier.t_min() + (k++ % 64) / 63.0 * length);
     benchmark::DoNotOptimize(point->certificate.value);
   }
 }
 
-void Sample40(benchmark::State& state) {
+void sample_40(benchmark::State& state) {
   const core::Problem problem = problem_of(state);
   const core::Seconds fastest =
       core::exact_timing(problem, core::fastest_choice(problem)).makespan.ceil_seconds();
   std::vector<core::Seconds> targets;
+  targets.reserve(40);
   for (int k = 0; k < 40; ++k) targets.push_back((1.5 - 0.5 * k / 39) * fastest);
   targets.back() = fastest;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const auto points = solver::sample(problem, targets);
     if (!points) return state.SkipWithError(points.error().text().c_str());
   }
@@ -67,10 +68,10 @@ void Sample40(benchmark::State& state) {
 #define PERSEUS_SMALL_SIZES ->Args({4, 8})->Args({8, 32})->Args({8, 128})
 #define PERSEUS_LARGE_SIZES \
   ->Args({8, 512})->Args({16, 128})->Args({16, 512})->Args({32, 128})->Args({64, 128})->Args({64, 1024})
-BENCHMARK(FrontierToTStar) PERSEUS_SMALL_SIZES PERSEUS_LARGE_SIZES->Unit(benchmark::kMillisecond);
-BENCHMARK(FrontierToTMax) PERSEUS_SMALL_SIZES->Args({16, 512})->Unit(benchmark::kMillisecond);
-BENCHMARK(PointOfFrontier) PERSEUS_SMALL_SIZES->Args({16, 128})->Unit(benchmark::kMicrosecond);
-BENCHMARK(Sample40) PERSEUS_SMALL_SIZES->Args({16, 128})->Args({64, 1024})->Unit(benchmark::kMillisecond);
+BENCHMARK(frontier_to_t_star) PERSEUS_SMALL_SIZES PERSEUS_LARGE_SIZES->Unit(benchmark::kMillisecond);
+BENCHMARK(frontier_to_t_max) PERSEUS_SMALL_SIZES->Args({16, 512})->Unit(benchmark::kMillisecond);
+BENCHMARK(point_of_frontier) PERSEUS_SMALL_SIZES->Args({16, 128})->Unit(benchmark::kMicrosecond);
+BENCHMARK(sample_40) PERSEUS_SMALL_SIZES->Args({16, 128})->Args({64, 1024})->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace perseus::bench

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws how the exact frontier's time and breakpoints grow, from Google Benchmark's JSON.
 
-  build/bench/bin/frontier_bench --benchmark_filter=FrontierToTStar --benchmark_format=json > growth.json
+  build/bench/bin/frontier_bench --benchmark_filter=frontier_to_t_star --benchmark_format=json > growth.json
   python3 bench/growth_plot.py growth.json docs/solver_growth.svg
 
 Standard library only. Log-log; one dot per size, named stages x microbatches.
@@ -15,13 +15,13 @@ WIDTH, HEIGHT, MARGIN = 720, 440, 64
 
 
 def read_points(path):
-    """(stages, microbatches, computations, milliseconds of CPU time, breakpoints) of every FrontierToTStar run."""
+    """(stages, microbatches, computations, milliseconds of CPU time, breakpoints) of every frontier_to_t_star run."""
     with open(path, encoding="utf-8") as file:
         runs = json.load(file)["benchmarks"]
     points = []
     for run in runs:
         name, *sizes = run["name"].split("/")
-        if name == "FrontierToTStar" and not run.get("error_occurred"):
+        if name == "frontier_to_t_star" and not run.get("error_occurred"):
             points.append((int(sizes[0]), int(sizes[1]), run["computations"], run["cpu_time"], run["breakpoints"]))
     return sorted(points)
 

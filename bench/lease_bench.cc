@@ -11,12 +11,12 @@
 // agent_bench.
 #include <benchmark/benchmark.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -28,10 +28,10 @@
 #include "perseus/lease/clock_thread.h"
 #include "perseus/wire/mailbox.h"
 
+namespace perseus {
 namespace {
 
-using perseus::core::Megahertz;
-using namespace perseus;
+using core::Megahertz;
 
 /// Both ends of a mailbox.
 struct Box {
@@ -42,7 +42,7 @@ struct Box {
 void post_alone(benchmark::State& state) {
   Box box;
   std::uint32_t mhz = 900;
-  for (auto _ : state) benchmark::DoNotOptimize(box.user.post(Megahertz(mhz = 1815 - mhz)));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(box.user.post(Megahertz(mhz = 1815 - mhz)));
 }
 BENCHMARK(post_alone);
 
@@ -59,7 +59,7 @@ void post_while_the_owner_spins(benchmark::State& state) {
     }
   });
   std::uint32_t mhz = 900;
-  for (auto _ : state) benchmark::DoNotOptimize(box.user.post(Megahertz(mhz = 1815 - mhz)));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(box.user.post(Megahertz(mhz = 1815 - mhz)));
   stop = true;
   owner.join();
 }
@@ -137,7 +137,7 @@ void thread_of_a_gpu(benchmark::State& state) {
     const double before = cpu_seconds();
     const auto start = std::chrono::steady_clock::now();
     std::uint32_t mhz = 900;
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
       if (state.range(0) == 0) {
         std::this_thread::sleep_for(std::chrono::seconds(2));
         continue;
@@ -164,3 +164,4 @@ BENCHMARK(thread_of_a_gpu)->Arg(10'000)->Iterations(300)->UseRealTime();
 BENCHMARK(thread_of_a_gpu)->Arg(100'000)->Iterations(50)->UseRealTime();
 
 }  // namespace
+}  // namespace perseus

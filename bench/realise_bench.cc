@@ -23,33 +23,33 @@ core::Seconds middle(const solver::Frontier& f) {
   return 0.5 * (f.t_min() + f.t_star());
 }
 
-void BM_Realise(benchmark::State& state) {
+void realise(benchmark::State& state) {
   const auto frontier =
       frontier_of(static_cast<std::uint32_t>(state.range(0)), static_cast<std::uint32_t>(state.range(1)));
   if (!frontier) return state.SkipWithError(frontier.error().text().c_str());
   const auto relaxed = frontier->at(middle(*frontier));
   if (!relaxed) return state.SkipWithError(relaxed.error().text().c_str());
   double gap = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const auto plan = solver::realise(frontier->problem(), *relaxed);
     if (!plan) return state.SkipWithError(plan.error().text().c_str());
     gap = plan->gap;
   }
   state.counters["gap_ppm"] = 1e6 * gap;
 }
-BENCHMARK(BM_Realise)->Args({4, 8})->Args({8, 32})->Args({8, 128})->Unit(benchmark::kMicrosecond);
+BENCHMARK(realise)->Args({4, 8})->Args({8, 32})->Args({8, 128})->Unit(benchmark::kMicrosecond);
 
-void BM_PlanFromFrontier(benchmark::State& state) {
+void plan_from_frontier(benchmark::State& state) {
   const auto frontier =
       frontier_of(static_cast<std::uint32_t>(state.range(0)), static_cast<std::uint32_t>(state.range(1)));
   if (!frontier) return state.SkipWithError(frontier.error().text().c_str());
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const auto relaxed = frontier->at(middle(*frontier));
     if (!relaxed) return state.SkipWithError(relaxed.error().text().c_str());
     benchmark::DoNotOptimize(solver::realise(frontier->problem(), *relaxed));
   }
 }
-BENCHMARK(BM_PlanFromFrontier)->Args({8, 128})->Unit(benchmark::kMicrosecond);
+BENCHMARK(plan_from_frontier)->Args({8, 128})->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace perseus

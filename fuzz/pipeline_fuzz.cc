@@ -14,7 +14,6 @@
 
 namespace {
 
-using perseus::core::Computation;
 using perseus::core::ComputationId;
 using perseus::core::Edge;
 using perseus::core::Kind;

@@ -9,7 +9,6 @@
 namespace perseus::bench {
 namespace {
 
-using core::Computation;
 using core::Kind;
 
 constexpr double kTopClockMhz = 1410;   // A100's highest SM clock (NVIDIA A100 product brief)

@@ -49,9 +49,9 @@ Abilities find_abilities(gpu::Device& device) {
   Abilities found;
   auto clocks = device.supported_clocks();
   auto control = device.clock_control();
-  if (clocks) found.clocks = *std::move(clocks);
+  if (clocks) found.clocks = *clocks;
   if (control) {
-    found.control = *std::move(control);
+    found.control = *control;
   } else {
     found.control.reason = control.error().message();
     found.lost = control.error().code() == ErrorCode::kDeviceLost;
@@ -167,9 +167,10 @@ void Fleet::recover(const lease::Journal& journal) {
       continue;
     }
     table_.owe(*index);
-    units_[*index]->thread->owe(left.baseline, [this, gpu = *index, owner = left.owner](core::Status status) {
-      context_.loop.post([this, gpu, owner, status] { on_owed(gpu, owner, status); });
-    });
+    units_[*index]->thread->owe(
+        left.baseline, [this, gpu = *index, owner = left.owner](const core::Status& status) {
+          context_.loop.post([this, gpu, owner, status] { on_owed(gpu, owner, status); });
+        });
   }
 }
 
@@ -249,10 +250,10 @@ void Fleet::acquire(GpuIndex gpu, LeaseAsk ask, const Permit& permit, GrantedRep
   unit.watch.reset();
   unit.baseline = config_.baseline;
   const lease::LeaseTerms terms{owner, config_.baseline, std::move(clocks)};
-  auto accepted = unit.thread->acquire(terms, requests, [this, gpu, lease](core::Status status) {
+  auto accepted = unit.thread->acquire(terms, requests, [this, gpu, lease](const core::Status& status) {
     context_.loop.post([this, gpu, lease, status] { on_started(gpu, lease, status); });
   });
-  if (!accepted) on_started(gpu, lease, std::move(accepted));
+  if (!accepted) on_started(gpu, lease, accepted);
 }
 
 void Fleet::on_started(GpuIndex gpu, LeaseId lease, const core::Status& status) {
@@ -304,7 +305,7 @@ void Fleet::carry_out(const Ending& ending, AuditEvent event) {
   if (event == AuditEvent::kExpire) ++unit.leases.expired;
   if (event == AuditEvent::kEnd) ++unit.leases.ended;
   if (event == AuditEvent::kYield) ++unit.leases.yielded;
-  unit.thread->end(ending.outcome, [this, ending](core::Status status) {
+  unit.thread->end(ending.outcome, [this, ending](const core::Status& status) {
     context_.loop.post([this, ending, status] { on_restored(ending.gpu, ending, status); });
   });
   AuditEntry audit = entry(event, ending.gpu);
@@ -433,7 +434,7 @@ void Fleet::tick() {
   const auto resume_at = table_.resume_at();
   if (!resume_at || context_.time.now() < *resume_at) return;
   context_.audit.write({.event = AuditEvent::kResume, .detail = "by itself, as asked"});
-  resume([](core::Status) {});
+  resume([](const core::Status&) {});
 }
 
 }  // namespace perseus::agent

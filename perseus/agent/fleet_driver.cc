@@ -169,6 +169,7 @@ wire::GpuStatus Fleet::status(GpuIndex gpu) const {
 
 std::vector<wire::GpuStatus> Fleet::status() const {
   std::vector<wire::GpuStatus> all;
+  all.reserve(units_.size());
   for (GpuIndex i = 0; i < units_.size(); ++i) all.push_back(status(i));
   return all;
 }

@@ -16,7 +16,6 @@ using lease::Outcome;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
-using testing::ElementsAre;
 using testing::IsEmpty;
 
 constexpr WallTime kWall{seconds{1'800'000'000}};

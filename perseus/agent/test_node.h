@@ -35,7 +35,7 @@ inline constexpr seconds kPatience{20};
 /// Runs an agent with two GPUs in a folder of its own.
 class Node {
  public:
-  explicit Node(std::string config = "{}\n", std::string grants = "grants: []\n") {
+  explicit Node(const std::string& config = "{}\n", const std::string& grants = "grants: []\n") {
     write("agent.yaml", config);
     write("grants.yaml", grants);
     settings.socket = folder_.file("run/agent.sock");
@@ -125,7 +125,7 @@ class Client {
     return *acquired;
   }
   /// Posts and waits for the answer to that very post.
-  wire::ClockWord set(Megahertz clock) {
+  wire::ClockWord set(Megahertz clock) const {
     const std::uint32_t sequence = mailbox->post(clock);
     return wait_for([&] { return mailbox->applied().sequence == sequence; }), mailbox->applied();
   }

@@ -26,9 +26,9 @@ sigset_t set_of(const std::vector<int>& signals) {
 }  // namespace
 
 const std::vector<int>& SignalRelay::relayed() {
-  static const std::vector<int> signals = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT,
-                                           SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM};
-  return signals;
+  static const std::vector<int> kSignals = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT,
+                                            SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM};
+  return kSignals;
 }
 
 SignalRelay::SignalRelay() {
@@ -45,6 +45,7 @@ SignalRelay::~SignalRelay() {
 core::Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& arguments,
                                                const SignalRelay& relay) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   posix_spawnattr_t attributes;

@@ -65,7 +65,7 @@ class SynthCommand final : public Command {
         .add_option("--sequence-length", request_.sequence_length,
                     "Tokens per sequence (default: the model's)")
         ->type_name("N");
-    static const std::map<std::string, model::Recompute> recompute = {
+    static const std::map<std::string, model::Recompute> kRecompute = {
         {"none", model::Recompute::kNone},
         {"full", model::Recompute::kFull},
         {"separate", model::Recompute::kSeparate}};
@@ -73,8 +73,8 @@ class SynthCommand final : public Command {
         .add_option("--recompute", request_.recompute,
                     "Activation recomputation: none, full (in the backward) or separate")
         ->type_name("MODE")
-        ->transform(CLI::CheckedTransformer(recompute).description(""));
-    static const std::map<std::string, model::Partition> partition = {
+        ->transform(CLI::CheckedTransformer(kRecompute).description(""));
+    static const std::map<std::string, model::Partition> kPartition = {
         {"min-imbalance", model::Partition::kMinImbalance},
         {"even", model::Partition::kEven},
         {"ends-as-layers", model::Partition::kEndsAsLayers}};
@@ -82,7 +82,7 @@ class SynthCommand final : public Command {
         .add_option("--partition", request_.partition,
                     "Layers to stages: min-imbalance, even or ends-as-layers")
         ->type_name("MODE")
-        ->transform(CLI::CheckedTransformer(partition).description(""));
+        ->transform(CLI::CheckedTransformer(kPartition).description(""));
     command.add_flag("--split-backward", request_.split_backward,
                      "Also rows of backward_input and backward_weight");
   }

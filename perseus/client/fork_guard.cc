@@ -23,8 +23,8 @@ void in_child() {
 
 /// Registers the handler once.
 bool install() {
-  static const bool installed = ::pthread_atfork(nullptr, nullptr, in_child) == 0;
-  return installed;
+  static const bool kInstalled = ::pthread_atfork(nullptr, nullptr, in_child) == 0;
+  return kInstalled;
 }
 
 }  // namespace

@@ -186,7 +186,9 @@ core::Result<core::Certificate> bind_certificate(const core::Problem& problem,
                                   certificate.computation.size(), problem.size()));
   }
   core::Certificate out{certificate.unit_exponent, certificate.value, certificate.computation, {}};
-  for (const auto& [from, to, flow] : certificate.edges) {
+  for (const auto& edge : certificate.edges) {
+    const core::ComputationId from = edge.from;
+    const core::ComputationId to = edge.to;
     const auto refuse = [&](std::string_view what) {
       return core::fail(core::ErrorCode::kInvalidInput,
                         fmt::format("the certificate's edge from {} to {} {}", from, to, what));
@@ -197,7 +199,7 @@ core::Result<core::Certificate> bind_certificate(const core::Problem& problem,
     const auto found = std::ranges::find(successors, to, &core::Edge::to);
     if (found == successors.end()) return refuse("does not exist in the job");
     const auto index = pipeline.first_out(from) + static_cast<core::EdgeId>(found - successors.begin());
-    out.edges.push_back({index, flow});
+    out.edges.push_back({index, edge.flow});
   }
   std::ranges::sort(out.edges, {}, &core::Certificate::EdgeFlow::edge);
   const auto twin = std::ranges::adjacent_find(out.edges, {}, &core::Certificate::EdgeFlow::edge);

@@ -201,7 +201,7 @@ core::Status JsonReader::skip_nested(std::size_t depth) {
   if (first == '[') return array(bytes_.size(), [&](std::size_t) { return skip_nested(depth + 1); });
   if (first == '{') return map(bytes_.size(), [&](const std::string&) { return skip_nested(depth + 1); });
   if (first == '"') {
-    PERSEUS_ASSIGN_OR_RETURN(const std::string dropped, string());
+    PERSEUS_RETURN_IF_ERROR(string());
     return {};
   }
   for (const std::string_view word : {"true", "false", "null"}) {
@@ -209,8 +209,7 @@ core::Status JsonReader::skip_nested(std::size_t depth) {
     position_ += word.size();
     return {};
   }
-  PERSEUS_ASSIGN_OR_RETURN(const double dropped, number());
-  static_cast<void>(dropped);
+  PERSEUS_RETURN_IF_ERROR(number());
   return {};
 }
 

@@ -4,8 +4,8 @@
 namespace perseus::lease {
 
 const SystemTime& SystemTime::instance() {
-  static const SystemTime time;
-  return time;
+  static const SystemTime kTime;
+  return kTime;
 }
 
 }  // namespace perseus::lease

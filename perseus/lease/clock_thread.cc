@@ -63,8 +63,7 @@ ClockThread::ClockThread(gpu::Device& device, const StateDirectory& directory, c
   if (!wake_) return;
   try {
     thread_ = std::thread([this] { run(); });
-  } catch (const std::system_error&) {
-    // thread_ stays empty, and commands say so.
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch): thread_ stays empty; commands say so
   }
 }
 

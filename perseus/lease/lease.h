@@ -42,6 +42,8 @@ class Lease {
   /// changed; kInvalidInput: no clocks, or the owner's names are not fit to be written.
   [[nodiscard]] static core::Result<Lease> acquire(gpu::Device& device, const StateDirectory& directory,
                                                    LeaseTerms terms);
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
   Lease(Lease&& other) noexcept;
   Lease& operator=(Lease&& other) noexcept;
   /// Restores once if that is still to be done; if the driver refuses, the record stays for the next start.

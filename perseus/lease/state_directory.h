@@ -75,6 +75,8 @@ class StateDirectory {
   /// symbolic link, belongs to neither root nor us, or may be written by others; the folder itself is not
   /// ours or is open to others. kBusy: it is held, by whom stands in the message. kIo.
   [[nodiscard]] static core::Result<StateDirectory> open(StateDirectoryOptions options);
+  StateDirectory(const StateDirectory&) = delete;
+  StateDirectory& operator=(const StateDirectory&) = delete;
   StateDirectory(StateDirectory&&) noexcept = default;
   StateDirectory& operator=(StateDirectory&&) noexcept = default;
   ~StateDirectory() = default;

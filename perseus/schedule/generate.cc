@@ -133,6 +133,7 @@ Result<Generator> find(const std::string& name) {
   const auto* found = std::ranges::find(kGenerators, name, [](const Generator& g) { return g.known.name; });
   if (found != kGenerators.end()) return *found;
   std::vector<std::string_view> names;
+  names.reserve(kKnown.size());
   for (const KnownSchedule& k : kKnown) names.push_back(k.name);
   return fail(ErrorCode::kInvalidInput,
               fmt::format("schedule '{}' is unknown; known are {}", name, fmt::join(names, ", ")));

@@ -37,6 +37,7 @@ struct CloseFd {
   CloseFd(const CloseFd&) = delete;
   CloseFd& operator=(const CloseFd&) = delete;
   CloseFd(CloseFd&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
+  CloseFd& operator=(CloseFd&&) = delete;
   ~CloseFd() {
     if (fd >= 0) ::close(fd);
   }

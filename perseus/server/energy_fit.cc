@@ -243,6 +243,7 @@ void accumulate(EnergySums& into, const EnergySums& more) {
                  .yty = into.yty + more.yty};
   for (const EnergySums* part : {static_cast<const EnergySums*>(&into), &more}) {
     std::vector<std::size_t> place;
+    place.reserve(part->columns.size());
     for (const EnergyColumn& column : part->columns) {
       place.push_back(static_cast<std::size_t>(std::ranges::find(out.columns, column) - out.columns.begin()));
     }

@@ -342,7 +342,7 @@ asio::awaitable<void> serve_plain(PlainStream stream, Peer peer, StatePtr shared
   const Counted counted(shared->connections);
   co_await converse(stream, peer, *shared);
   error_code ignored;
-  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  (void)stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
 }
 
 template <class StatePtr>
@@ -382,7 +382,7 @@ asio::awaitable<void> accept_all(std::shared_ptr<tcp::acceptor> acceptor, bool t
       shared->complain("connection.refused", peer, "too many connections");
       continue;  // closes it
     }
-    socket.set_option(tcp::no_delay(true), error);
+    (void)socket.set_option(tcp::no_delay(true), error);
     PlainStream stream(std::move(socket));
     if (tls) {
       asio::co_spawn(shared->io, serve_tls(std::move(stream), std::move(peer), shared), asio::detached);
@@ -440,17 +440,17 @@ core::Status HttpServer::use_tls(const TlsFiles& files) {
   PERSEUS_RETURN_IF_ERROR(check_key_file(files.key));
   error_code error;
   ssl::context& tls = shared_->tls;
-  tls.set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |
-                      ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1 | ssl::context::no_compression,
-                  error);
+  (void)tls.set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |
+                            ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1 | ssl::context::no_compression,
+                        error);
   SSL_CTX_set_options(tls.native_handle(), SSL_OP_NO_RENEGOTIATION);
   // Idle connections give their 34 KB of record buffers back.
   SSL_CTX_set_mode(tls.native_handle(), SSL_MODE_RELEASE_BUFFERS);
-  if (!error) tls.use_certificate_chain_file(files.certificate, error);
+  if (!error) (void)tls.use_certificate_chain_file(files.certificate, error);
   if (error)
     return fail(ErrorCode::kInvalidInput, "no certificate could be read: " + error.message(),
                 {files.certificate});
-  tls.use_private_key_file(files.key, ssl::context::pem, error);
+  (void)tls.use_private_key_file(files.key, ssl::context::pem, error);
   if (error || SSL_CTX_check_private_key(tls.native_handle()) != 1) {
     return fail(ErrorCode::kInvalidInput, "no private key of that certificate could be read", {files.key});
   }
@@ -461,11 +461,11 @@ core::Result<std::uint16_t> HttpServer::listen(const Endpoint& endpoint, bool tl
   const tcp::endpoint local(asio::ip::make_address(endpoint.address), endpoint.port);
   auto acceptor = std::make_shared<tcp::acceptor>(shared_->io);
   error_code error;
-  acceptor->open(local.protocol(), error);
-  if (!error) acceptor->set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor->bind(local, error);
+  (void)acceptor->open(local.protocol(), error);
+  if (!error) (void)acceptor->set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) (void)acceptor->bind(local, error);
   constexpr int kBacklog = 4096;  // a storm of reconnecting ranks; the kernel's somaxconn bounds it
-  if (!error) acceptor->listen(kBacklog, error);
+  if (!error) (void)acceptor->listen(kBacklog, error);
   if (error) {
     const bool busy = error == asio::error::address_in_use;
     const bool denied = error == asio::error::access_denied;
@@ -484,7 +484,7 @@ void HttpServer::stop_accepting() {
   shared_->stopping = true;
   for (const auto& acceptor : shared_->acceptors) {
     error_code ignored;
-    acceptor->close(ignored);
+    (void)acceptor->close(ignored);
   }
 }
 

@@ -125,10 +125,10 @@ core::Result<Solved> solve_part(const Registration& registration, std::string_vi
     problem = std::move(fitted.problem);
   }
   const auto begun = std::chrono::steady_clock::now();
-  PERSEUS_ASSIGN_OR_RETURN(auto frontier,
-                           solver::Frontier::solve(problem, {.range = solver::Range::kTMax,
-                                                             .progress = progress_into(control, part),
-                                                             .stop = control.stop.get_token()}));
+  const solver::SolveOptions options{.range = solver::Range::kTMax,
+                                     .progress = progress_into(control, part),
+                                     .stop = control.stop.get_token()};
+  PERSEUS_ASSIGN_OR_RETURN(auto frontier, solver::Frontier::solve(problem, options));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
   PERSEUS_ASSIGN_OR_RETURN(std::string digest, format::sha256_hex(profile_csv));
   const Seconds t_min = frontier.t_min();

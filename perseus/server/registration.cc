@@ -104,7 +104,7 @@ Status read_blocking_power(JsonReader& json, Written& out, const Limits& limits)
 Status read_lag(JsonReader& json, Written& out) {
   const std::size_t place = json.mark();
   PERSEUS_ASSIGN_OR_RETURN(const double lag, json.number());
-  if (lag != 0 && !(lag >= core::kMinTime.value() && lag <= core::kMaxTime.value())) {
+  if (lag != 0 && (lag < core::kMinTime.value() || lag > core::kMaxTime.value())) {
     return json.refuse(place, fmt::format("{} s is neither 0 nor within {} to {} s", format::number_text(lag),
                                           format::number_text(core::kMinTime.value()),
                                           format::number_text(core::kMaxTime.value())));

@@ -127,13 +127,15 @@ void Service::route_job(const Principal& principal, HttpRequest& request, Reply&
     if (request.method == "DELETE") return end_job(job, reply);
     return reply(method_not_allowed("GET, PUT, DELETE"));
   }
-  const std::string& part = path[4];
-  if (part == "ranks") return route_rank(job, request, reply);
-  if (part == "stragglers" && path.size() == 6) {
-    if (request.method != "DELETE") return reply(method_not_allowed("DELETE"));
-    return delete_straggler(job, path[5], reply);
-  }
+  if (path[4] == "ranks") return route_rank(job, request, reply);
+  if (path[4] == "stragglers") return route_stragglers(job, request, reply);
   if (path.size() != 5) return reply(not_found());
+  route_part(job, request, reply);
+}
+
+void Service::route_part(const JobPtr& job, HttpRequest& request, const Reply& reply) {
+  const std::string& part = request.target.path[4];
+  const bool reads = request.method == "GET";
   if (part == "profile") {
     if (request.method == "PUT") return upload_profile(job, request, reply);
     if (!reads) return reply(method_not_allowed("GET, PUT"));
@@ -142,15 +144,10 @@ void Service::route_job(const Principal& principal, HttpRequest& request, Reply&
     answer.content_type = "text/csv";
     return reply(std::move(answer));
   }
-  if (part == "stragglers") {
-    if (reads) return reply(json_response(notices_json(*job)));
-    if (request.method == "POST") return post_straggler(job, request, reply);
-    return reply(method_not_allowed("GET, POST"));
-  }
   if (part == "guard") {
     if (request.method != "DELETE") return reply(method_not_allowed("DELETE"));
     job->state.release_guard();
-    log().write(Level::kInfo, "guard.released", {{"job", name}});
+    log().write(Level::kInfo, "guard.released", {{"job", job->state.name()}});
     reply({.status = 204, .content_type = "", .body = nullptr});
     return advance(job);
   }
@@ -158,6 +155,18 @@ void Service::route_job(const Principal& principal, HttpRequest& request, Reply&
   if (!reads) return reply(method_not_allowed("GET"));
   if (part == "frontier") return get_frontier(job, request.target, reply);
   get_plan_file(job, request.target, reply);
+}
+
+void Service::route_stragglers(const JobPtr& job, HttpRequest& request, const Reply& reply) {
+  const auto& path = request.target.path;
+  if (path.size() == 6) {
+    if (request.method != "DELETE") return reply(method_not_allowed("DELETE"));
+    return delete_straggler(job, path[5], reply);
+  }
+  if (path.size() != 5) return reply(not_found());
+  if (request.method == "GET") return reply(json_response(notices_json(*job)));
+  if (request.method == "POST") return post_straggler(job, request, reply);
+  reply(method_not_allowed("GET, POST"));
 }
 
 Service::JobPtr Service::job_named(const std::string& name) const {
@@ -177,7 +186,7 @@ void Service::register_job(const std::string& name, HttpRequest& request, const 
           });
 }
 
-void Service::store_registration(const std::string& name, std::string body, Registration registration,
+void Service::store_registration(const std::string& name, const std::string& body, Registration registration,
                                  const Reply& reply, const std::function<void()>& finished) {
   const auto fence = fence_of(registration);
   const JobPtr job = job_named(name);
@@ -373,7 +382,7 @@ void Service::delete_straggler(const JobPtr& job, const std::string& id, const R
   });
 }
 
-void Service::get_frontier(const JobPtr& job, const Target& target, const Reply& reply) {
+void Service::get_frontier(const JobPtr& job, const Target& target, const Reply& reply) const {
   constexpr std::uint64_t kMostPoints = 1000;
   core::Status fits = check_query(target, {"points", "range"});
   const auto count = number_of(target, "points", 40);
@@ -433,21 +442,8 @@ void Service::get_plan_file(const JobPtr& job, const Target& target, const Reply
 void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) {
   const auto& path = request.target.path;
   const bool post = request.method == "POST";
-  if (post && path.size() != 7) {
-    if (const auto fits = check_type(request, "application/json"); !fits)
-      return reply(error_response(fits.error()));
-  }
   if (path.size() == 5) {
-    if (!post) return reply(method_not_allowed("POST"));
-    const auto hello = parse_rank_hello(request.body);
-    if (!hello) return reply(error_response(hello.error()));
-    const auto applied = job->state.hello(*hello, outside_.now());
-    answer_message(*job, applied, reply);
-    if (!applied || *applied != Applied::kApplied) return;
-    job->reuse_tried = false;
-    // The last rank of a job to be profiled begins its sweep.
-    if (goal_of(*job) != SweepGoal::kNone || job->sweep_stage != SweepStage::kNone) advance(job);
-    return;
+    return post ? take_hello(job, request, reply) : reply(method_not_allowed("POST"));
   }
   const auto rank = parse_rank(path[5]);
   if (!rank) return reply(error_response(rank.error()));
@@ -460,30 +456,48 @@ void Service::route_rank(const JobPtr& job, HttpRequest& request, Reply& reply) 
   if (what != "renew" && what != "measurements" && what != "guard" && what != "leave" && what != "windows")
     return reply(not_found());
   if (!post) return reply(method_not_allowed("POST"));
+  take_message(job, *rank, request, reply);
+}
+
+void Service::take_hello(const JobPtr& job, const HttpRequest& request, const Reply& reply) {
+  if (const auto fits = check_type(request, "application/json"); !fits)
+    return reply(error_response(fits.error()));
+  const auto hello = parse_rank_hello(request.body);
+  if (!hello) return reply(error_response(hello.error()));
+  const auto applied = job->state.hello(*hello, outside_.now());
+  answer_message(*job, applied, reply);
+  if (!applied || *applied != Applied::kApplied) return;
+  job->reuse_tried = false;
+  // The last rank of a job to be profiled begins its sweep.
+  if (goal_of(*job) != SweepGoal::kNone || job->sweep_stage != SweepStage::kNone) advance(job);
+}
+
+void Service::take_message(const JobPtr& job, const RankId& rank, HttpRequest& request, const Reply& reply) {
   if (const auto fits = check_type(request, "application/json"); !fits)
     return reply(error_response(fits.error()));
   const Moment now = outside_.now();
   const auto apply = [&](const auto& parsed, auto method) -> core::Result<Applied> {
     if (!parsed) return std::unexpected(parsed.error());
-    return (job->state.*method)(*rank, *parsed, now);
+    return (job->state.*method)(rank, *parsed, now);
   };
-  if (what == "windows") return post_window(job, *rank, request, reply);
+  const std::string& what = request.target.path[6];
+  if (what == "windows") return post_window(job, rank, request, reply);
   if (what == "renew") {
     answer_message(*job, apply(parse_renewal(request.body), &JobState::renew), reply);
   } else if (what == "measurements") {
     const auto applied = apply(parse_measurement(request.body), &JobState::measure);
     answer_message(*job, applied, reply);
-    if (applied && *applied == Applied::kApplied) watch(job, *rank);
+    if (applied && *applied == Applied::kApplied) watch(job, rank);
   } else if (what == "guard") {
     const auto applied = apply(parse_guard_report(request.body), &JobState::guard);
     if (applied && *applied == Applied::kApplied) {
-      guard_tripped(job, *rank);
+      guard_tripped(job, rank);
     }
     answer_message(*job, applied, reply);
   } else {
     const auto renewal = parse_renewal(request.body);
     answer_message(*job,
-                   renewal ? job->state.leave(*rank, renewal->stamp, now) : std::unexpected(renewal.error()),
+                   renewal ? job->state.leave(rank, renewal->stamp, now) : std::unexpected(renewal.error()),
                    reply);
   }
   advance(job);

@@ -78,6 +78,8 @@ class RealServer final : public Server {
         service_(outside(), settings_of(options)),
         http_(io_, service_, log_, std::move(tokens), http_limits(options)) {}
 
+  RealServer(const RealServer&) = delete;
+  RealServer& operator=(const RealServer&) = delete;
   ~RealServer() override {
     // Sessions refer to the service; none may outlive it.
     io_.stop();

@@ -326,7 +326,8 @@ bool Service::visible(const Job& job, std::uint64_t incarnation) {
 }
 
 /// The part of the answer that all GPUs of one pipeline rank share.
-std::shared_ptr<const std::string> Service::plan_text(Job& job, const RankId& rank, bool with_operations) {
+std::shared_ptr<const std::string> Service::plan_text(Job& job, const RankId& rank,
+                                                      bool with_operations) const {
   const Deployment& d = *job.state.deployment();
   // Ranks that have the operations share one answer; the key (data degree, 0) is that of no pipeline.
   const std::uint32_t none = job.state.registration().parallel.data;

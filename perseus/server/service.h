@@ -84,7 +84,7 @@ class Service final : public HttpHandler {
   [[nodiscard]] bool has_profile(const std::string& name) const;
   [[nodiscard]] Moment now() const override { return outside_.now(); }
   [[nodiscard]] std::int64_t wall_ms() const { return outside_.wall_ms(); }
-  Log& log() { return *outside_.log; }
+  [[nodiscard]] Log& log() const { return *outside_.log; }
 
  private:
   struct Waiter {
@@ -145,7 +145,7 @@ class Service final : public HttpHandler {
   void publish(Job& job);
   void retry_later(Job& job, std::string_view what, const core::Error& error);
   void set_alarm(Job& job);
-  std::shared_ptr<const std::string> plan_text(Job& job, const RankId& rank, bool with_operations);
+  std::shared_ptr<const std::string> plan_text(Job& job, const RankId& rank, bool with_operations) const;
   HttpResponse plan_response(Job& job, const RankId& rank, std::uint64_t have);
   [[nodiscard]] static bool visible(const Job& job, std::uint64_t incarnation);
   JobPtr restore_job(const JobRecord& record, std::vector<std::string>& findings_out);
@@ -160,7 +160,7 @@ class Service final : public HttpHandler {
   void end_sweep(const JobPtr& job, const Sweep& sweep);
   void take_measured(const JobPtr& job, const MeasuredProfile& measured);
   void sweep_failed(const JobPtr& job, const core::Error& error);
-  void drop_sweep(Job& job);
+  void drop_sweep(Job& job) const;
   bool reuse_profile(const JobPtr& job);
   [[nodiscard]] std::string shared_key(const Job& job) const;
   void adopt_profile(const JobPtr& job, std::string csv, MeasuredFacts facts, const std::string& origin,
@@ -178,10 +178,14 @@ class Service final : public HttpHandler {
   // routes.cc: one function for each resource
   void route(const Principal& principal, HttpRequest& request, Reply& reply);
   void route_job(const Principal& principal, HttpRequest& request, Reply& reply);
+  void route_part(const JobPtr& job, HttpRequest& request, const Reply& reply);
+  void route_stragglers(const JobPtr& job, HttpRequest& request, const Reply& reply);
   void route_rank(const JobPtr& job, HttpRequest& request, Reply& reply);
+  void take_hello(const JobPtr& job, const HttpRequest& request, const Reply& reply);
+  void take_message(const JobPtr& job, const RankId& rank, HttpRequest& request, const Reply& reply);
   void list_jobs(const Principal& principal, const Reply& reply);
   void register_job(const std::string& name, HttpRequest& request, const Reply& reply);
-  void store_registration(const std::string& name, std::string body, Registration registration,
+  void store_registration(const std::string& name, const std::string& body, Registration registration,
                           const Reply& reply, const std::function<void()>& finished);
   void apply_registration(const std::string& name, std::string body, Registration registration,
                           const std::string& fence);
@@ -191,7 +195,7 @@ class Service final : public HttpHandler {
                      const std::string& answer, const Reply& reply);
   void post_straggler(const JobPtr& job, HttpRequest& request, const Reply& reply);
   void delete_straggler(const JobPtr& job, const std::string& id, const Reply& reply);
-  void get_frontier(const JobPtr& job, const Target& target, const Reply& reply);
+  void get_frontier(const JobPtr& job, const Target& target, const Reply& reply) const;
   void get_plan_file(const JobPtr& job, const Target& target, const Reply& reply);
   void poll_plan(const JobPtr& job, const RankId& rank, const Target& target, const Reply& reply);
   void answer_message(Job& job, const core::Result<Applied>& applied, const Reply& reply);

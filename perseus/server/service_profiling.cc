@@ -79,7 +79,7 @@ void Service::begin_sweep(const JobPtr& job, SweepGoal goal) {
                  });
 }
 
-void Service::drop_sweep(Job& job) {
+void Service::drop_sweep(Job& job) const {
   if (const auto& sweep = job.state.sweep()) {
     ++job.sweeps;
     job.sweep_cost += sweep->progress().cost;

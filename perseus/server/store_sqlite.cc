@@ -291,7 +291,7 @@ core::Result<Database> open_checked(const std::string& path, const SqliteOptions
 /// Renames the file with its journal to the first free PATH.quarantined-N.
 core::Result<std::string> quarantine_file(const std::string& path) {
   for (int n = 1; n < 1000; ++n) {
-    const std::string to = fmt::format("{}.quarantined-{}", path, n);
+    std::string to = fmt::format("{}.quarantined-{}", path, n);
     std::error_code error;
     if (std::filesystem::exists(to, error)) continue;
     std::filesystem::rename(path, to, error);

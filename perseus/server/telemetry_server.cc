@@ -52,6 +52,8 @@ class RealTelemetryServer final : public TelemetryServer {
             [] { return std::chrono::system_clock::now(); }),
         http_(io_, pages_, log_, std::nullopt, limits()) {}
 
+  RealTelemetryServer(const RealTelemetryServer&) = delete;
+  RealTelemetryServer& operator=(const RealTelemetryServer&) = delete;
   // Sessions refer to the pages; none may outlive them.
   ~RealTelemetryServer() override { io_.stop(); }
 

@@ -90,6 +90,8 @@ class MailboxOwner {
  public:
   /// kIo: the system refused.
   [[nodiscard]] static core::Result<MailboxOwner> create();
+  MailboxOwner(const MailboxOwner&) = delete;
+  MailboxOwner& operator=(const MailboxOwner&) = delete;
   MailboxOwner(MailboxOwner&& other) noexcept
       : page_(std::exchange(other.page_, nullptr)), fd_(std::exchange(other.fd_, -1)) {}
   MailboxOwner& operator=(MailboxOwner&& other) noexcept;
@@ -122,6 +124,8 @@ class MailboxUser {
   /// Maps the agent's memfd and closes `fd` in any case. kInvalidInput: it is not a memfd of kMailboxBytes
   /// sealed against shrinking and growing.
   [[nodiscard]] static core::Result<MailboxUser> map(int fd);
+  MailboxUser(const MailboxUser&) = delete;
+  MailboxUser& operator=(const MailboxUser&) = delete;
   MailboxUser(MailboxUser&& other) noexcept
       : page_(std::exchange(other.page_, nullptr)), sequence_(other.sequence_) {}
   MailboxUser& operator=(MailboxUser&& other) noexcept;

@@ -59,7 +59,7 @@ inline rc::Gen<ProblemRecipe> recipes(const RecipeLimits& limits = {}) {
 
 /// A number from the environment, or `otherwise`.
 inline std::uint64_t environment_number(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
+  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets it
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
