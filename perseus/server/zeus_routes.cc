@@ -227,7 +227,8 @@ void ZeusRoutes::register_rank(Job& job, const HttpRequest& request, const Reply
                                  fmt::format("rank {} stands at {} already", rank, to_text(info->place)))));
     }
   }
-  job.ranks.insert_or_assign(info->rank, *std::move(info));
+  const auto rank = info->rank;
+  job.ranks.insert_or_assign(rank, *std::move(info));
   reply(json_response("null"));
   answer_if_ready(job);
 }

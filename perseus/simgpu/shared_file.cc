@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <ctime>
 #include <memory>
 #include <new>
@@ -61,10 +60,9 @@ std::array<char, 40> boot_id() {
   return text;
 }
 
-template <std::size_t kBytes>
-void copy_text(std::array<char, kBytes>& to, std::string_view text) {
-  const std::size_t bytes = std::min(text.size(), kBytes - 1);
-  std::memcpy(to.data(), text.data(), bytes);
+template <std::size_t bytes>
+void copy_text(std::array<char, bytes>& to, std::string_view text) {
+  std::ranges::copy(text.substr(0, bytes - 1), to.begin());
 }
 
 std::int64_t nanoseconds(core::Seconds s) {

@@ -84,6 +84,7 @@ std::vector<double> fit_times(const std::vector<Option*>& group) {
 std::vector<double> fit_energies(const std::vector<Option*>& group, const std::vector<double>& times) {
   const std::vector<double> x(times.rbegin(), times.rend());
   std::vector<double> y;
+  y.reserve(group.size());
   for (const Option* o : group) y.push_back(o->energy.value());
   auto w = weights(
       group, [](const Option& o) { return o.energy.value(); }, [](const Option& o) { return o.energy_std; });

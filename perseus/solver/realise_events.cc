@@ -36,11 +36,10 @@ std::vector<Position> without_lag(std::span<const FlatEdge> edges) {
   return others;
 }
 
-}  // namespace
-
-EventGraph::EventGraph(const FlatProblem& flat) : start_(flat.size), end_(flat.size) {
-  const std::uint32_t source = 2 * flat.size;
-  const std::uint32_t sink = source + 1;
+/// The start of p is 2 p, its end 2 p + 1; behind all of them stand the source and the sink. Merged are ends
+/// and starts that happen at the same moment in every schedule: where each of a group waits for all of
+/// another.
+Merger same_moments(const FlatProblem& flat, std::uint32_t source, std::uint32_t sink) {
   Merger merger(2 * flat.size + 2);
   std::vector<std::vector<Position>> before(flat.size);
   std::vector<std::vector<Position>> behind(flat.size);
@@ -60,7 +59,15 @@ EventGraph::EventGraph(const FlatProblem& flat) : start_(flat.size), end_(flat.s
     for (const Position v : starts) merger.merge(2 * p, 2 * v);
     for (const Position u : before[p]) merger.merge(2 * p, 2 * u + 1);
   }
+  return merger;
+}
 
+}  // namespace
+
+EventGraph::EventGraph(const FlatProblem& flat) : start_(flat.size), end_(flat.size) {
+  const std::uint32_t source = 2 * flat.size;
+  const std::uint32_t sink = source + 1;
+  Merger merger = same_moments(flat, source, sink);
   constexpr Event kNone = std::numeric_limits<Event>::max();
   std::vector<Event> number(2 * flat.size + 2, kNone);
   const auto event = [&](std::uint32_t x) {

@@ -58,14 +58,14 @@ void ForestSearch::build_stairs(std::uint32_t a) {
   const Ticks reach = kGrid * step_;
   stairs_first_[a] = static_cast<std::uint32_t>(stairs_.size());
   if (arc.computation == EventArc::kLagOnly) {
-    loose_[a] = arc.lag <= gap - reach;
-    if (!loose_[a]) stairs_.push_back({static_cast<int>(ceil_divide(arc.lag - gap, step_)), 0});
+    loose_[a] = static_cast<char>(arc.lag <= gap - reach);
+    if (loose_[a] == 0) stairs_.push_back({static_cast<int>(ceil_divide(arc.lag - gap, step_)), 0});
   } else {
     const std::uint32_t now = slowest_rung(flat_, arc.computation, gap);
     const std::uint32_t last = slowest_rung(flat_, arc.computation, gap + reach);
     std::uint32_t r = slowest_rung(flat_, arc.computation, gap - reach);
-    loose_[a] = r == last && flat_.time[r] <= gap - reach;
-    for (; r <= last && !loose_[a]; ++r) {
+    loose_[a] = static_cast<char>(r == last && flat_.time[r] <= gap - reach);
+    for (; r <= last && loose_[a] == 0; ++r) {
       const Ticks shift = std::max<Ticks>(ceil_divide(flat_.time[r] - gap, step_), -kGrid);
       const float noise = noise_ > 0 ? noise_ * random_.noise() : 0;
       stairs_.push_back(

@@ -100,7 +100,7 @@ void LongestPaths::spread_backward(Position from) {
     while (dirty_[word] != 0) {
       const auto bit = 63U - static_cast<unsigned>(std::countl_zero(dirty_[word]));
       const auto p = static_cast<Position>(word * 64 + bit);
-      dirty_[word] &= ~(std::uint64_t{1} << bit);
+      dirty_[word] ^= std::bit_floor(dirty_[word]);
       ++work_;
       const Ticks tail = tail_from_outputs(p);
       if (tail == tail_[p]) continue;

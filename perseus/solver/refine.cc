@@ -17,11 +17,10 @@ constexpr std::int64_t kGround = std::int64_t{1} << 60;
 class Repair {
  public:
   Repair(const Network& network, const Optimum& rough)
-      : network_(network), extended_(network), start_(rough) {
+      : network_(network), extended_(network), start_(rough), time_(rough.node_time[network.sink]) {
     extended_.source = network.nodes;
     extended_.sink = network.nodes + 1;
     extended_.nodes = network.nodes + 2;
-    time_ = rough.node_time[network.sink];
     start_.node_time.push_back(0);
     start_.node_time.push_back(time_);
     start_.sink_side.assign(extended_.nodes, false);

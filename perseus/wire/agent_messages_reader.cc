@@ -119,10 +119,10 @@ core::Status read_gpu_name(JsonReader& json, std::string& out) {
 }
 
 /// One message's members after "type": names, how many of them are needed, and what reads the i-th.
-template <std::size_t N, class Member>
-core::Status read_members(JsonReader& json, const std::array<std::string_view, N>& names, std::size_t needed,
-                          Member&& member) {
-  std::array<std::string_view, N + 1> all{"type"};
+template <std::size_t count, class Member>
+core::Status read_members(JsonReader& json, const std::array<std::string_view, count>& names,
+                          std::size_t needed, Member&& member) {
+  std::array<std::string_view, count + 1> all{"type"};
   std::ranges::copy(names, all.begin() + 1);
   PERSEUS_RETURN_IF_ERROR(json.object(all, needed + 1, [&](std::size_t i) -> core::Status {
     if (i > 0) return member(i - 1);
@@ -336,9 +336,9 @@ constexpr std::array kReplies = {
     Kind<AgentReply>{"ended", read_as<Ended, AgentReply>},
 };
 
-template <class Variant, std::size_t N>
+template <class Variant, std::size_t count>
 core::Result<Variant> parse(std::string_view packet, std::size_t limit,
-                            const std::array<Kind<Variant>, N>& kinds, const std::string& source) {
+                            const std::array<Kind<Variant>, count>& kinds, const std::string& source) {
   JsonReader json(packet, source);
   PERSEUS_RETURN_IF_ERROR(json.check(limit, "packet"));
   PERSEUS_ASSIGN_OR_RETURN(const std::string type, read_type(packet, source));

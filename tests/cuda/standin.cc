@@ -45,14 +45,15 @@ int enqueue(CudaStandin& s, void* handle, const StandinStream::Item& item) {
                                  std::uint32_t value, unsigned flags) {
   return call(function, [&](CudaStandin& s) {
     if (flags != 0) return kInvalidValue;
-    return enqueue(
-        s, stream,
-        {.word = reinterpret_cast<std::uint32_t*>(static_cast<std::uintptr_t>(address)), .value = value});
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): a device address is a number in CUDA's interface
+    auto* word = reinterpret_cast<std::uint32_t*>(static_cast<std::uintptr_t>(address));
+    return enqueue(s, stream, {.word = word, .value = value});
   });
 }
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's
 extern "C" {
 
 int cuStreamGetCtx(void*, void** context) {
@@ -125,7 +126,7 @@ int cuMemHostGetDevicePointer_v2(unsigned long long* address, void* memory, unsi
 int cuMemFreeHost(void* memory) {
   return call("cuMemFreeHost", [&](CudaStandin& s) {
     --s.host_blocks;
-    std::free(memory);
+    std::free(memory);  // NOLINT(cppcoreguidelines-no-malloc): the counterpart of aligned_alloc
     return kSuccess;
   });
 }
@@ -186,3 +187,4 @@ int cuStreamWriteValue32_v2(void* stream, unsigned long long address, std::uint3
 #endif
 
 }  // extern "C"
+// NOLINTEND(readability-identifier-naming)

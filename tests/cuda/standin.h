@@ -65,7 +65,7 @@ struct CudaStandin {
   }
   void finish() { advance(stream.items.size()); }
 
-  void do_next(StandinStream& s) {
+  void do_next(StandinStream& s) const {
     const StandinStream::Item item = s.items.front();
     s.items.pop_front();
     s.now_ms += item.work_ms;
