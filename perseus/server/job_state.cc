@@ -117,7 +117,15 @@ core::Result<RankState*> JobState::find(const RankId& rank, std::uint64_t incarn
 void JobState::advance(RankState& rank, std::uint64_t step, Moment now) {
   rank.last_seen = now;
   rank.step = std::max(rank.step, step);
-  newest_step_ = std::max(newest_step_, step);
+  if (step < newest_step_) return;
+  newest_step_ = step;
+  newest_step_at_ = now;
+}
+
+std::uint64_t JobState::steps_since_newest(Moment now) const {
+  if (!solved_ || solved_->t_min <= Seconds(0)) return 0;
+  const Seconds silent = std::clamp(now - newest_step_at_, Seconds(0), settings_.rank_ttl);
+  return static_cast<std::uint64_t>(silent / solved_->t_min);
 }
 
 core::Result<Applied> JobState::note(const RankId& rank, const Stamp& stamp, Moment now, RankState*& state) {
@@ -361,7 +369,7 @@ std::optional<std::uint64_t> JobState::commit_due(Moment now) const {
   // After a restart the ranks are not known yet, and a step agreed without them would be none.
   const bool expecting = ranks_.empty() && deployment_->generation > 1;
   if ((waiting || expecting) && !late) return std::nullopt;
-  return ranks_.empty() ? 0 : newest_step_ + settings_.switch_margin_steps;
+  return ranks_.empty() ? 0 : newest_step_ + steps_since_newest(now) + settings_.switch_margin_steps;
 }
 
 void JobState::commit(std::uint64_t from_step) {

@@ -214,6 +214,8 @@ class JobState {
   /// Notes a message of a known rank; kRepeated if it is not newer than the last one.
   core::Result<Applied> note(const RankId& rank, const Stamp& stamp, Moment now, RankState*& state);
   void advance(RankState& rank, std::uint64_t step, Moment now);
+  /// So many steps may be over since the newest one was reported: no iteration is shorter than T_min.
+  [[nodiscard]] std::uint64_t steps_since_newest(Moment now) const;
   void confirm(const RankId& id, RankState& rank, std::uint64_t generation);
   [[nodiscard]] bool deployment_fits() const;
   [[nodiscard]] std::optional<Wish> sweep_wish(const Sweep& sweep, Moment now) const;
@@ -228,6 +230,7 @@ class JobState {
   std::map<RankId, RankState> ranks_;
   std::map<std::string, RankId> rank_of_gpu_;
   std::uint64_t newest_step_ = 0;
+  Moment newest_step_at_;  ///< when some rank was last known to be in it
   std::map<std::string, ActiveNotice> notices_;
   std::shared_ptr<const Solved> solved_;
   std::string planner_error_;
