@@ -75,6 +75,7 @@ bool JobState::begin_incarnation(Registration registration, std::string fence) {
   detector_.reset();
   suspect_.reset();
   suspected_.clear();
+  deploy_again_ = false;
   if (anew) {
     solved_.reset();
     planner_error_.clear();
@@ -117,7 +118,15 @@ core::Result<RankState*> JobState::find(const RankId& rank, std::uint64_t incarn
 void JobState::advance(RankState& rank, std::uint64_t step, Moment now) {
   rank.last_seen = now;
   rank.step = std::max(rank.step, step);
-  newest_step_ = std::max(newest_step_, step);
+  if (step < newest_step_) return;
+  newest_step_ = step;
+  newest_step_at_ = now;
+}
+
+std::uint64_t JobState::steps_since_newest(Moment now) const {
+  if (!solved_ || solved_->t_min <= Seconds(0)) return 0;
+  const Seconds silent = std::clamp(now - newest_step_at_, Seconds(0), settings_.rank_ttl);
+  return static_cast<std::uint64_t>(silent / solved_->t_min);
 }
 
 core::Result<Applied> JobState::note(const RankId& rank, const Stamp& stamp, Moment now, RankState*& state) {
@@ -173,6 +182,7 @@ core::Result<Applied> JobState::measure(const RankId& rank, const Measurement& m
   advance(*state, measurement.step, now);
   // What was measured under an earlier plan says nothing of this one.
   if (!deployment_ || measurement.generation != deployment_->generation) return Applied::kRepeated;
+  confirm(rank, *state, measurement.generation);
   state->measured.add(measurement);
   state->throttled = measurement.throttled;
   for (const KindTimes& k : measurement.kinds) {
@@ -192,6 +202,10 @@ core::Result<Applied> JobState::guard(const RankId& rank, const GuardReport& rep
   const bool current =
       deployment_ && !deployment_->plans.empty() && report.generation == deployment_->generation;
   if (applied == Applied::kRepeated || !current || guard_) return Applied::kRepeated;
+  if (someone_behind()) {
+    deploy_again_ = true;
+    return Applied::kRepeated;
+  }
   const auto elsewhere = detector_.usual(rank);
   const auto before = suspected_.find(rank.dp);
   const bool again = before != suspected_.end() && now < before->second + settings_.notice_ttl;
@@ -203,6 +217,12 @@ core::Result<Applied> JobState::guard(const RankId& rank, const GuardReport& rep
     guard_ = GuardTrip{rank, report};
   }
   return applied;
+}
+
+bool JobState::someone_behind() const {
+  return deployment_ && std::ranges::any_of(ranks_, [&](const auto& entry) {
+           return !entry.second.left && entry.second.confirmed < deployment_->generation;
+         });
 }
 
 core::Result<Applied> JobState::leave(const RankId& rank, const Stamp& stamp, Moment now) {
@@ -313,6 +333,7 @@ std::optional<Wish> JobState::wish(Moment now) const {
   if (!deployment_fits() || deployment_->profile_sha256 != solved_->profile_sha256) {
     return Wish{slow ? "straggler" : "fastest", targets, {}, false};
   }
+  if (deploy_again_ && !someone_behind()) return Wish{slow ? "straggler" : "fastest", targets, {}, false};
   const auto change = policy_.decide(*deployment_->targets, targets, now);
   if (!change) return std::nullopt;
   return Wish{!slow ? "recovered" : "straggler", change->targets, {}, change->speed_up};
@@ -336,6 +357,7 @@ void JobState::deploy(Deployment deployment, bool changed, Moment now) {
   last_generation_ = std::max(last_generation_, deployment.generation);
   deployment.since = now;
   deployment_ = std::move(deployment);
+  deploy_again_ = false;
   past_batch_.reset();
   if (sweep_ && sweep_->running()) sweep_->abandon();
   if (sweep_ && !deployment_->windows.empty()) {
@@ -361,7 +383,7 @@ std::optional<std::uint64_t> JobState::commit_due(Moment now) const {
   // After a restart the ranks are not known yet, and a step agreed without them would be none.
   const bool expecting = ranks_.empty() && deployment_->generation > 1;
   if ((waiting || expecting) && !late) return std::nullopt;
-  return ranks_.empty() ? 0 : newest_step_ + settings_.switch_margin_steps;
+  return ranks_.empty() ? 0 : newest_step_ + steps_since_newest(now) + settings_.switch_margin_steps;
 }
 
 void JobState::commit(std::uint64_t from_step) {

@@ -128,6 +128,9 @@ class JobState {
   core::Result<Applied> hello(const RankHello& hello, Moment now);
   core::Result<Applied> renew(const RankId& rank, const Renewal& renewal, Moment now);
   core::Result<Applied> measure(const RankId& rank, const Measurement& measurement, Moment now);
+  /// Also kRepeated, for nothing follows from it: while a rank has not heard of what is deployed. It runs
+  /// something else and everybody may wait for it (RELIABILITY row 17). Ranks whose guard went off wait for
+  /// the next generation, so the same targets are wished for once more as soon as all have heard.
   core::Result<Applied> guard(const RankId& rank, const GuardReport& report, Moment now);
   /// Whether window() would take the report: it has to be durable before it is taken.
   [[nodiscard]] core::Result<Applied> check_window(const RankId& rank, const WindowReport& report) const;
@@ -214,7 +217,11 @@ class JobState {
   /// Notes a message of a known rank; kRepeated if it is not newer than the last one.
   core::Result<Applied> note(const RankId& rank, const Stamp& stamp, Moment now, RankState*& state);
   void advance(RankState& rank, std::uint64_t step, Moment now);
+  /// So many steps may be over since the newest one was reported: no iteration is shorter than T_min.
+  [[nodiscard]] std::uint64_t steps_since_newest(Moment now) const;
   void confirm(const RankId& id, RankState& rank, std::uint64_t generation);
+  /// Some rank that has not left has not confirmed what is deployed.
+  [[nodiscard]] bool someone_behind() const;
   [[nodiscard]] bool deployment_fits() const;
   [[nodiscard]] std::optional<Wish> sweep_wish(const Sweep& sweep, Moment now) const;
   /// The sweep, if the deployment is its running batch and its step is agreed; else nullptr.
@@ -228,12 +235,14 @@ class JobState {
   std::map<RankId, RankState> ranks_;
   std::map<std::string, RankId> rank_of_gpu_;
   std::uint64_t newest_step_ = 0;
+  Moment newest_step_at_;  ///< when some rank was last known to be in it
   std::map<std::string, ActiveNotice> notices_;
   std::shared_ptr<const Solved> solved_;
   std::string planner_error_;
   std::optional<GuardTrip> guard_;
   std::optional<GuardTrip> suspect_;
   std::map<std::uint32_t, Moment> suspected_;  ///< pipelines whose guard made stragglers of them, and when
+  bool deploy_again_ = false;                  ///< a guard went off while some rank was behind
   bool ended_ = false;
   std::uint64_t last_generation_ = 0;
   std::optional<Deployment> deployment_;

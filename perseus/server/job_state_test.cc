@@ -155,9 +155,26 @@ TEST_F(JobStateTest, the_switch_waits_for_every_live_rank_but_not_for_ever) {
   EXPECT_TRUE(job.poll({1, 0, 0}, 1, generation, 31, Seconds(1)));
   EXPECT_FALSE(job.commit_due(Seconds(5.9)));
   EXPECT_EQ(job.next_look(Seconds(5.9)), Seconds(6));
+  // Five seconds after step 31 was reported the ranks may be so many steps on.
+  const auto over = static_cast<std::uint64_t>(Seconds(5) / solved_->t_min);
+  EXPECT_GT(over, 1U);
+  EXPECT_EQ(job.commit_due(Seconds(6)), 33 + over);
+  // A rank that is still in it then says how slow they are.
+  EXPECT_TRUE(job.renew({1, 0, 0}, {{1, 2}, 31}, Seconds(6)));
   EXPECT_EQ(job.commit_due(Seconds(6)), 33U);
-  EXPECT_TRUE(job.leave({1, 1, 0}, {1, 2}, Seconds(2)));
-  EXPECT_EQ(job.commit_due(Seconds(2)), 33U);
+}
+
+TEST_F(JobStateTest, who_leaves_is_not_waited_for) {
+  JobState job = running();
+  job.put_notice("s1", slow_pipeline(1, 1.2), Seconds(600));
+  deploy(job, Seconds(1));
+  const std::uint64_t generation = job.deployment()->generation;
+  for (const RankId& rank : {RankId{0, 0, 0}, RankId{0, 1, 0}, RankId{1, 0, 0}}) {
+    EXPECT_TRUE(job.poll(rank, 1, generation, 31, Seconds(1)));
+  }
+  EXPECT_FALSE(job.commit_due(Seconds(1)));
+  EXPECT_TRUE(job.leave({1, 1, 0}, {1, 2}, Seconds(1)));
+  EXPECT_EQ(job.commit_due(Seconds(1)), 33U);
 }
 
 TEST_F(JobStateTest, a_silent_rank_is_gone_and_is_not_waited_for) {
@@ -261,6 +278,30 @@ TEST_F(JobStateTest, the_guard_takes_all_plans_back_until_it_is_released) {
   EXPECT_FALSE(job.wish(Seconds(1)));
   job.release_guard();
   EXPECT_EQ(deploy(job, Seconds(2)).reason, "fastest");
+}
+
+TEST_F(JobStateTest, a_guard_blames_nobody_while_a_rank_has_not_heard_of_the_plan) {
+  JobState job = running();
+  job.put_notice("s1", slow_pipeline(1, 1.2), Seconds(600));
+  deploy(job, Seconds(1));
+  for (const RankId& rank : {RankId{0, 0, 0}, RankId{0, 1, 0}, RankId{1, 0, 0}}) {
+    EXPECT_TRUE(job.poll(rank, 1, 2, 30, Seconds(1)));
+  }
+  job.commit(*job.commit_due(Seconds(6)));
+  EXPECT_EQ(*job.guard({0, 0, 0}, {{1, 2}, 2, Seconds(1), Seconds(1.2), 60}, Seconds(20)),
+            Applied::kRepeated);
+  EXPECT_FALSE(job.guard_trip());
+  EXPECT_FALSE(job.take_suspect());
+  EXPECT_FALSE(job.wish(Seconds(20)));
+  const Targets targets = *job.deployment()->targets;
+  EXPECT_TRUE(job.poll({1, 1, 0}, 1, 2, 90, Seconds(21)));
+  // Rank 0.0.0 is at its baseline until another generation comes.
+  const Wish wish = deploy(job, Seconds(21));
+  EXPECT_EQ(wish.reason, "straggler");
+  EXPECT_EQ(wish.targets, targets);
+  EXPECT_FALSE(wish.urgent);
+  EXPECT_EQ(job.deployment()->generation, 3U);
+  EXPECT_FALSE(job.wish(Seconds(21)));
 }
 
 TEST_F(JobStateTest, a_guard_that_speaks_of_an_earlier_plan_is_too_late) {

@@ -230,6 +230,7 @@ TEST_F(ServiceTest, a_solve_that_nobody_waits_for_is_stopped) {
 
 TEST_F(ServiceTest, the_guard_is_baseline_for_all_until_it_is_released) {
   run_job();
+  for (const char* rank : {"0.0.0", "0.1.0", "1.1.0"}) send("GET", poll_target(rank, 3));
   const Answer poll = send("GET", poll_target("1.0.0", 3));
   EXPECT_EQ(
       ask("POST", "/api/v1/jobs/gpt/ranks/0.1.0/guard",

@@ -168,12 +168,13 @@ class Client:
         self.close()
 
 
-def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
-    """Waits until the condition holds; returns the seconds that took. Fails after `patience_s`."""
+def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S, look_s: float = 0.002) -> float:
+    """Waits until the condition holds, looking every `look_s`; returns the seconds that took. Fails after
+    `patience_s`."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < patience_s, "it did not happen"
-        time.sleep(0.002)
+        time.sleep(look_s)
     return time.monotonic() - start
 
 

@@ -119,6 +119,8 @@ class Proxy:
 
     forward   they arrive
     hole      they vanish, both ways; a connection that has lost some stays dead, as half-open ones do
+    cut       the same; who connects meanwhile is heard when the mode is another one again
+    hold      they arrive when the mode is another one again, late and in order
     garbage   what the server says arrives as other bytes
     drip      what the server says arrives at fifty bytes a second
     skew      answers carry a Date of an hour ago
@@ -142,6 +144,8 @@ class Proxy:
         while not self._stopping.is_set():
             try:
                 client, _ = self._listener.accept()
+                while self.mode == "cut" and not self._stopping.is_set():
+                    self._stopping.wait(0.01)
                 # In a hole there is nobody to connect to, and the rank must not hear of it.
                 server = None if self.mode == "hole" else socket.create_connection(("127.0.0.1", self.target))
             except OSError:
@@ -160,7 +164,9 @@ class Proxy:
         heard = b""
         try:
             while data := source.recv(65536):
-                if self.mode == "hole":
+                while self.mode == "hold" and not self._stopping.is_set():
+                    self._stopping.wait(0.01)
+                if self.mode in ("hole", "cut"):
                     dead.set()
                 if dead.is_set():
                     continue

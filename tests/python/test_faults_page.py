@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/faults.md names tests that exist, and all tests of agent and lease that say whose row they are."""
+"""docs/faults.md names tests that exist, and all tests of agent, lease and training job that say whose row they are."""
 
 import re
 
 import pytest
 
-PROCESS_TESTS = ("test_agent.py", "test_agent_drivers.py", "test_agent_peers.py", "test_lease.py")
+PROCESS_TESTS = (
+    *("test_agent.py", "test_agent_drivers.py", "test_agent_peers.py", "test_lease.py"),
+    *("test_training_faults.py", "test_training_link.py"),
+)
 ROOMS = ("agent", "lease")
 UNIT_TEST = re.compile(r"^TEST(?:_F)?\((\w+),\s*(\w+)\) \{(?:  // fault table, row (\d+))?", re.MULTILINE)
 
@@ -52,4 +55,4 @@ def test_every_process_test_of_a_row_prints_its_figures(root) -> None:
     for file in PROCESS_TESTS:
         for function in re.split(r"^(?=def |@)", (root / "tests/python" / file).read_text(), flags=re.MULTILINE):
             if name := re.match(r"def (test_rows?_\w+)\(", function):
-                assert "figures(" in function, name[1]
+                assert "figures(" in function or "Tally(" in function, name[1]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Online profiling over the wire: simulated ranks are swept by a real server, which is killed in between."""
+"""Online profiling over the wire: simulated ranks are swept by a real server, which is killed in between; a job whose
+profile is no longer true is swept anew."""
 
 import http.client
 import json
@@ -7,6 +8,8 @@ import random
 from pathlib import Path
 
 import pytest
+import training
+from node import PATIENCE_S, Node, wait_until
 from server_process import Server
 
 CLOCKS = list(range(1410, 690, -30))
@@ -207,3 +210,58 @@ def test_sigkill_during_a_sweep_loses_no_window_that_was_acknowledged(perseus_bi
             server.kill()
             kills += 1
     pytest.fail("the sweep did not end")
+
+
+QUICK_SWEEP = {"PERSEUS_PROFILE": "online", "PERSEUS_PROFILE_CLOCKS": "4", "PERSEUS_PROFILE_WINDOW_S": "1"}
+HEAVIER = 1.2  # longer sequences, say: the guard's margin is 5 %
+SWEEP_S = 4 * PATIENCE_S
+
+
+def test_a_job_that_became_heavier_trips_its_guard_and_is_swept_anew(perseus_binary: Path, tmp_path: Path) -> None:
+    """A real job is swept and planned. It starts again with the same order of computations, all of which take longer, in
+    all pipelines: nobody is a straggler, and the promise cannot be kept. Baseline, another sweep, another plan."""
+    with (
+        Node(perseus_binary, tmp_path, gpus=4, time_scale=training.TIME_SCALE) as node,
+        Server(perseus_binary, tmp_path / "server", "--reprofile-interval", 0) as server,
+        training.Training(node, server, more=QUICK_SWEEP) as job,
+    ):
+        node.start_agent()
+        job.start()
+        wait_until(lambda: job.steps_of() and job.detail()["state"] == "planned", SWEEP_S, training.LOOK_S)
+        first = job.wait_follows()
+        promised = job.detail()["deployment"]["sync_time_s"]
+        light = job.detail()["profile_sha256"]
+        job.stop()
+        assert not [line for line in server.log if line["event"] == "guard.tripped"]
+
+        job.slowness = HEAVIER
+        job.start()
+        tripped = server.wait_for("guard.tripped", job=job.name)
+        wait_until(lambda: job.detail()["profile_sha256"] != light, SWEEP_S, training.LOOK_S)
+        wait_until(lambda: job.detail()["state"] == "planned", SWEEP_S, training.LOOK_S)
+        last = job.wait_follows()
+        events = [(line["event"], line.get("reason", "")) for line in server.log if line.get("job") == job.name]
+        swept = events.index(("sweep.begun", f"guard of rank {tripped['rank']}"))
+        assert ("plan.deployed", "guard") in events and ("profile.stored", "") in events[swept:]
+        detail = job.detail()
+        assert (detail["profile_origin"], detail["guard"], detail["notices"]) == ("measured", None, [])
+        assert detail["deployment"]["reason"] == "fastest"
+        assert detail["deployment"]["sync_time_s"] == pytest.approx(HEAVIER * promised, rel=0.05)
+
+        # What one rank ran: the plan of the lighter job, then baseline, windows of a sweep, and the new plan.
+        steps = job.steps_of()
+        slow = [s["step"] for s in steps if s["generation"] == first + 1]
+        after = next(s for s in steps if s["step"] > slow[-1])
+        assert (after["generation"], after["clock_mhz"]) == (0, 0)
+        assert {s["generation"] for s in steps if s["step"] > slow[-1]} > {0, last}
+
+        job.wait_more(30)  # the new promise holds
+        assert job.detail()["guard"] is None and job.wait_follows() == last
+        trips = sum(job.steps_of(place)[-1]["guard_trips"] for place in job.places)
+        assert trips >= 1
+        job.stop()
+        assert training.settle(node) == 0
+        print(
+            f"heavier by {HEAVIER:g}: guard after {len(slow)} iterations in {trips} ranks, {len(steps) - len(slow)} "
+            f"iterations until the next plan, promise {promised:.3f} s then {detail['deployment']['sync_time_s']:.3f} s"
+        )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows 3 to 6, 16, 19, 20, 23 to 26 and 30 of the fault table, with a training job: real ranks, agent and server on
-simulated GPUs (training.py).
+simulated GPUs (training.py). Rows of what lies between ranks and server are in test_training_link.py.
 
 Each row prints tries, iterations delayed beyond the fault itself, GPUs left low and acknowledged data lost. The second
 number compares with a run that has the same fault and no Perseus; the last two must be 0. Longer campaigns:
@@ -19,7 +19,17 @@ from pathlib import Path
 import pytest
 from node import PATIENCE_S, EndedError, Node, RefusedError, wait_until
 from server_process import Server
-from training import TIME_SCALE, Tally, Training, delayed, profile_csv, settle, usual
+from training import (
+    TIME_SCALE,
+    Tally,
+    Training,
+    delayed,
+    notice,
+    profile_csv,
+    profile_kept,
+    settle,
+    usual,
+)
 
 TRIES = int(os.environ.get("PERSEUS_FAULT_TRIES", "2"))
 HANG_S = 10.0  # RELIABILITY row 4: without a hook for so long inside a step
@@ -57,11 +67,6 @@ def without_perseus(node: Node, steps: int, actions: dict | None = None) -> list
 def beyond(with_perseus: list[float], plain: list[float]) -> int:
     """Delayed iterations of the one run above those of the other, each against its own usual time."""
     return max(0, delayed(with_perseus, usual(with_perseus)) - delayed(plain, usual(plain)))
-
-
-def profile_kept(job: Training, tally: Tally) -> None:
-    if job.call("GET", "/profile", described=False) != profile_csv():
-        tally.lost += 1
 
 
 # Ranks that go or stand still.
@@ -276,11 +281,6 @@ def test_row_20_another_user_cannot_set_the_gpu_of_a_rank(job: Training, node: N
 
 
 # Stragglers.
-
-
-def notice(job: Training, slowdown: float, name: str = "n", ttl_s: float = 60, expect: int = 201) -> None:
-    body = {"id": name, "pipeline": 1, "slowdown": slowdown, "cause": "test", "ttl_s": ttl_s}
-    job.call("POST", "/stragglers", body, expect=expect)
 
 
 def fastest(job: Training) -> float:

@@ -28,6 +28,7 @@ FORWARD_S = (0.2, 0.26)  # simulated, at the top clock, by stage: the last one i
 BACKWARD_S = (0.4, 0.52)
 MICROBATCHES = 4
 BLOCKING_W = STATIC_W * TIME_SCALE  # ranks know real seconds only
+LOOK_S = 0.05  # between two looks that ask the server and read what all ranks wrote
 SLOW = 1.25  # an iteration that takes so much longer than the median of those before the fault is delayed. Assumed
 
 
@@ -73,12 +74,31 @@ class Tally:
 class Training:
     """One incarnation after the other of one job."""
 
-    def __init__(self, node: Node, server: Server | None, name: str = "train", pipelines: int = 2, stages: int = 2):
+    def __init__(
+        self,
+        node: Node,
+        server: Server | None,
+        name: str = "train",
+        pipelines: int = 2,
+        stages: int = 2,
+        *,
+        url: str | dict[tuple[int, int], str] | None = None,
+        more: dict[str, str] | None = None,
+    ):
+        """Ranks find the server at `url`, which may be one for each place (default: where `server` listens). `more`
+        is added to their environment."""
         self.node = node
         self.server = server
         self.name = name
         self.places = [(p, s) for p in range(pipelines) for s in range(stages)]
         self.pipelines, self.stages = pipelines, stages
+        self.urls = url if isinstance(url, dict) else {} if url is None else dict.fromkeys(self.places, url)
+        self.more = more or {}
+        self.more_of: dict[tuple[int, int], dict[str, str]] = {}  # the same for single places
+        # What an elastic restart may change; read when a rank starts.
+        self.gpus = {place: number for number, place in enumerate(self.places)}
+        self.microbatches = MICROBATCHES
+        self.slowness = 1.0  # of all computations, against FORWARD_S and BACKWARD_S
         self.incarnation = 0
         self.ranks: dict[tuple[int, int], Process] = {}
         self._all: list[Process] = []
@@ -108,25 +128,29 @@ class Training:
         command = [
             self.node.perseus.parent / "perseus-demo-rank", "--folder", self.node.folder, "--job", self.name,
             "--incarnation", self.incarnation, "--pipelines", self.pipelines, "--stages", self.stages,
-            "--pipeline", pipeline, "--stage", stage, "--gpu", pipeline * self.stages + stage,
-            "--microbatches", MICROBATCHES, "--forward", FORWARD_S[stage], "--backward", BACKWARD_S[stage],
+            "--pipeline", pipeline, "--stage", stage, "--gpu", self.gpus[place],
+            "--microbatches", self.microbatches,
+            "--forward", self.slowness * FORWARD_S[stage], "--backward", self.slowness * BACKWARD_S[stage],
             "--utilization", UTILIZATION, "--steps", steps, "--blocking-power", BLOCKING_W,
             *[word for action in actions for word in ("--at", action)],
         ]  # fmt: skip
         with self.out_of(place).open("wb") as out:
-            process = Process([str(word) for word in command], self.environment(), self.log_of(place), stdout=out)
+            process = Process([str(word) for word in command], self.environment(place), self.log_of(place), stdout=out)
         self.ranks[place] = process
         self._all.append(process)
 
-    def environment(self) -> dict[str, str]:
-        if self.server is None:
+    def environment(self, place: tuple[int, int] = (0, 0)) -> dict[str, str]:
+        url = self.urls.get(place) or (self.server and f"http://127.0.0.1:{self.server.port}")
+        if url is None:
             return {**self.node.env, "PERSEUS": "0"}
         return {
             **self.node.env,
-            "PERSEUS_SERVER": f"http://127.0.0.1:{self.server.port}",
+            "PERSEUS_SERVER": url,
             "PERSEUS_BACKEND": "agent",
             "PERSEUS_AGENT_SOCKET": str(self.node.socket),
             "PERSEUS_PROFILE": "off",
+            **self.more,
+            **self.more_of.get(place, {}),
         }
 
     def stop(self) -> None:
@@ -153,7 +177,7 @@ class Training:
             steps = self.steps_of()
             return bool(steps) and steps[-1]["step"] >= step
 
-        wait_until(there, patience_s)
+        wait_until(there, patience_s, LOOK_S)
 
     def wait_more(self, steps: int, patience_s: float = PATIENCE_S) -> None:
         """Until so many more whole steps have ended."""
@@ -193,10 +217,20 @@ class Training:
             running = set(self.generations().values())
             return len(running) == 1 and min(running) > above
 
-        wait_until(runs, patience_s)
+        wait_until(runs, patience_s, LOOK_S)
         deployed = self.detail()["deployment"]
         assert reason is None or deployed["reason"] == reason, deployed
         return deployed["generation"]
+
+    def wait_follows(self, patience_s: float = PATIENCE_S) -> int:
+        """Until all ranks run the generation that is deployed now; answers it."""
+
+        def follows() -> bool:
+            deployed = self.detail()["deployment"]
+            return deployed is not None and set(self.generations().values()) == {deployed["generation"]}
+
+        wait_until(follows, patience_s, LOOK_S)
+        return self.detail()["deployment"]["generation"]
 
     def planned(self) -> int:
         """Starts it, and answers the generation of its first plan once every rank runs it."""
@@ -211,6 +245,17 @@ def delayed(times: list[float], usual_s: float) -> int:
 
 def usual(times: list[float]) -> float:
     return statistics.median(times)
+
+
+def notice(job: Training, slowdown: float, name: str = "n", ttl_s: float = 60, expect: int = 201) -> None:
+    """Announces that pipeline 1 is slow."""
+    body = {"id": name, "pipeline": 1, "slowdown": slowdown, "cause": "test", "ttl_s": ttl_s}
+    job.call("POST", "/stragglers", body, expect=expect)
+
+
+def profile_kept(job: Training, tally: Tally) -> None:
+    if job.call("GET", "/profile", described=False) != profile_csv():
+        tally.lost += 1
 
 
 def settle(node: Node, patience_s: float = 5.0) -> int:
