@@ -12,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 import urllib.parse
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ import jsonschema
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PAUSE_S = 0.01  # between two looks
 DEADLINE_S = 60  # of anything that a healthy server does at once; long, since test machines are shared
 
 PROFILE = "stage,instruction,frequency,time,energy\n" + "".join(
@@ -169,7 +171,11 @@ class Server:
         status, _ = self.call("PUT", f"/api/v1/jobs/{job}/profile", PROFILE, kind="text/csv")
         assert status == 200
         self.wait_for("plan.deployed", job=job)
-        _, detail = self.call("GET", f"/api/v1/jobs/{job}")
+        # Agreed at once, since there are no ranks: whoever says hello before that is waited for.
+        end = time.monotonic() + DEADLINE_S
+        while (detail := self.call("GET", f"/api/v1/jobs/{job}")[1])["deployment"]["from_step"] is None:
+            assert time.monotonic() < end, detail
+            time.sleep(PAUSE_S)
         for dp in range(detail["parallel"]["data"]):
             for pp in range(2):
                 self.hello(job, f"{dp}.{pp}.0", detail["schedule_sha256"])

@@ -101,6 +101,8 @@ def test_measurements_guard_renewal_and_goodbye(server: Server) -> None:
     detail = server.call("GET", JOB)[1]
     assert detail["measured"] == {"time_s": 0.5, "energy_j": None, "ranks": 1}
     assert server.call("POST", f"{rank}/renew", {"incarnation": 1, "sequence": 3, "step": 13})[1]["revision"] == 3
+    for each in ("0.0.0", "0.1.0", "1.0.0", "1.1.0"):  # all have heard of the plan
+        assert server.poll("gpt", each, 3, wait_s=0)[0] == 204
     guard = {
         "incarnation": 1,
         "sequence": 4,
