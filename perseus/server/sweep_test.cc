@@ -192,7 +192,8 @@ TEST(Sweep, one_throttled_gpu_does_not_spoil_the_others_window) {
       return true;
     });
   }
-  for (const auto& [what, replicas] : swept.sweep.data()[1].times) EXPECT_EQ(replicas.size(), 1U);
+  const auto data = swept.sweep.data();  // kept: the loop would outlive a temporary
+  for (const auto& [what, replicas] : data[1].times) EXPECT_EQ(replicas.size(), 1U);
   for (const Visit& v : swept.sweep.visits(1)) EXPECT_EQ(v.state, Visit::State::kMeasured);
 }
 
