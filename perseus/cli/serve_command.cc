@@ -41,29 +41,19 @@ class ServeCommand final : public Command {
         ->type_name("ADDR:PORT")
         ->group(security);
     const std::string rules = "Rules of jobs";
-    command
-        ->add_option("--rank-ttl", rank_ttl_s_, "A rank that is silent for so long is gone, s (default 30)")
-        ->type_name("S")
-        ->check(CLI::Range(1.0, 86'400.0))
-        ->group(rules);
-    command
-        ->add_option("--plan-ttl", plan_ttl_s_,
-                     "Ranks keep a plan so long without the server, s (default 300)")
-        ->type_name("S")
-        ->check(CLI::Range(1.0, 86'400.0))
-        ->group(rules);
-    command
-        ->add_option("--min-hold", min_hold_s_,
-                     "Least time from one change to the next slow-down, s (default 60)")
-        ->type_name("S")
-        ->check(CLI::Range(0.0, 86'400.0))
-        ->group(rules);
-    command
-        ->add_option("--reprofile-interval", reprofile_interval_s_,
-                     "Least time from the end of a job's sweep to its next one, s (default 1800)")
-        ->type_name("S")
-        ->check(CLI::Range(0.0, 31'536'000.0))
-        ->group(rules);
+    const auto seconds = [&](const char* flag, std::optional<double>& to, const char* what,
+                             CLI::Range range) {
+      command->add_option(flag, to, what)->type_name("S")->check(range)->group(rules);
+    };
+    seconds("--rank-ttl", rank_ttl_s_, "A rank that is silent for so long is gone, s (default 30)",
+            CLI::Range(1.0, 86'400.0));
+    seconds("--plan-ttl", plan_ttl_s_, "Ranks keep a plan so long without the server, s (default 300)",
+            CLI::Range(1.0, 86'400.0));
+    seconds("--min-hold", min_hold_s_, "Least time from one change to the next slow-down, s (default 60)",
+            CLI::Range(0.0, 86'400.0));
+    seconds("--reprofile-interval", reprofile_interval_s_,
+            "Least time from the end of a job's sweep to its next one, s (default 1800)",
+            CLI::Range(0.0, 31'536'000.0));
     command
         ->add_option("--hysteresis", o.hysteresis, "Smaller changes of T' are noise (default 0.02, a share)")
         ->type_name("SHARE")

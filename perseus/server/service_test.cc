@@ -188,11 +188,7 @@ TEST_F(ServiceTest, a_frontier_in_the_making_shows_how_far_it_is) {
   EXPECT_EQ(ask("PUT", "/api/v1/jobs/gpt", registration_body()).status, 201U);
   EXPECT_TRUE(json(ask("GET", "/api/v1/jobs/gpt")).at("planner").is_null());
   const Answer uploaded = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv(), {}, "text/csv");
-  while (!uploaded->has_value()) {
-    const auto next = std::move(queue_.front());
-    queue_.pop_front();
-    next();
-  }
+  settle_until_answered(uploaded);
   now_ += core::Seconds(2);
   const Answer shown = send("GET", "/api/v1/jobs/gpt");
   const auto job = json(**shown);
@@ -218,11 +214,7 @@ TEST_F(ServiceTest, a_solve_that_nobody_waits_for_is_stopped) {
   EXPECT_TRUE(job.at("planner_error").is_null()) << "what was stopped is no failure";
   // A server that stops ends them all; what is left undone is not reported as a failure of the planner.
   const Answer last = send("PUT", "/api/v1/jobs/gpt/profile", profile_csv() + "\n\n", {}, "text/csv");
-  while (!last->has_value()) {
-    const auto next = std::move(queue_.front());
-    queue_.pop_front();
-    next();
-  }
+  settle_until_answered(last);
   service_->wind_up();
   settle();
   EXPECT_TRUE(json(ask("GET", "/api/v1/jobs/gpt")).at("planner_error").is_null());

@@ -60,10 +60,13 @@ class ServiceTest : public testing::Test {
                       << lines_.at(lines_.size() - 2);
         return queue_.clear();
       }
-      const auto next = std::move(queue_.front());
-      queue_.pop_front();
-      next();
+      do_next();
     }
+  }
+  void do_next() {
+    const auto next = std::move(queue_.front());
+    queue_.pop_front();
+    next();
   }
   void later(double seconds) {
     now_ += core::Seconds(seconds);
@@ -83,6 +86,11 @@ class ServiceTest : public testing::Test {
       *answer = std::move(response);
     });
     return answer;
+  }
+  /// Lets only so much be done that `answer` is there; the rest stays to be done.
+  void settle_until_answered(const Answer& answer) {
+    while (!answer->has_value() && !queue_.empty()) do_next();
+    ASSERT_TRUE(answer->has_value());
   }
   HttpResponse ask(const std::string& method, const std::string& target, const std::string& body = "",
                    const Principal& who = {}, const std::string& type = "application/json") {

@@ -505,15 +505,20 @@ TEST(Frontier, StoredStatesThatAreNoOptimaAreRefused) {
   EXPECT_THAT(message([](auto& d) { d.checkpoints.push_back(d.checkpoints[0]); }), HasSubstr("out of order"));
 }
 
+/// Large enough for a walk that reports its progress.
+Problem problem_of_many_steps() {
+  return tests::make_problem({.ranks = 6,
+                              .microbatches = 40,
+                              .options = 48,
+                              .order = tests::Order::kOneFOneB,
+                              .power = tests::Power::kUniform,
+                              .full_doubles = true,
+                              .seed = 3});
+}
+
 TEST(Frontier, ProgressRisesAndNamesTheWork) {
   std::vector<double> shares;
-  const Problem problem = tests::make_problem({.ranks = 6,
-                                               .microbatches = 40,
-                                               .options = 48,
-                                               .order = tests::Order::kOneFOneB,
-                                               .power = tests::Power::kUniform,
-                                               .full_doubles = true,
-                                               .seed = 3});
+  const Problem problem = problem_of_many_steps();
   SolveOptions options;
   options.progress = [&](double share, std::string_view what) {
     shares.push_back(share);
@@ -525,13 +530,7 @@ TEST(Frontier, ProgressRisesAndNamesTheWork) {
 }
 
 TEST(Frontier, StopsWhenAsked) {
-  const Problem problem = tests::make_problem({.ranks = 6,
-                                               .microbatches = 40,
-                                               .options = 48,
-                                               .order = tests::Order::kOneFOneB,
-                                               .power = tests::Power::kUniform,
-                                               .full_doubles = true,
-                                               .seed = 3});
+  const Problem problem = problem_of_many_steps();
   std::stop_source source;
   SolveOptions options{.stop = source.get_token()};
   ASSERT_TRUE(Frontier::solve(problem, options).has_value());

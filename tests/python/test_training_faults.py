@@ -20,7 +20,6 @@ import pytest
 from node import PATIENCE_S, EndedError, Node, RefusedError, wait_until
 from server_process import Server
 from training import (
-    TIME_SCALE,
     Tally,
     Training,
     delayed,
@@ -28,7 +27,9 @@ from training import (
     profile_csv,
     profile_kept,
     settle,
+    training_node,
     usual,
+    without_perseus,
 )
 
 TRIES = int(os.environ.get("PERSEUS_FAULT_TRIES", "2"))
@@ -39,8 +40,7 @@ HOOK_S = 0.05  # a hook takes a microsecond; a machine with one busy core too ma
 
 @pytest.fixture
 def node(perseus_binary: Path, tmp_path: Path):
-    with Node(perseus_binary, tmp_path, gpus=4, time_scale=TIME_SCALE) as made:
-        made.start_agent()
+    with training_node(perseus_binary, tmp_path) as made:
         yield made
 
 
@@ -54,14 +54,6 @@ def server(perseus_binary: Path, tmp_path: Path):
 def job(node: Node, server: Server):
     with Training(node, server) as made:
         yield made
-
-
-def without_perseus(node: Node, steps: int, actions: dict | None = None) -> list[float]:
-    """Iteration times of the same job with the same fault in it, and no Perseus."""
-    with Training(node, None, "plain") as plain:
-        plain.start(steps=steps, actions=actions)
-        plain.wait_ended()
-        return plain.times()
 
 
 def beyond(with_perseus: list[float], plain: list[float]) -> int:

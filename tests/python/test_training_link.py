@@ -33,7 +33,9 @@ from training import (
     notice,
     profile_kept,
     settle,
+    training_node,
     usual,
+    without_perseus,
 )
 
 TRIES = int(os.environ.get("PERSEUS_FAULT_TRIES", "2"))
@@ -47,8 +49,7 @@ ADMIN, OURS, OTHERS = "a" * 32, "t" * 32, "o" * 32
 
 @pytest.fixture
 def node(perseus_binary: Path, tmp_path: Path):
-    with Node(perseus_binary, tmp_path, gpus=4, time_scale=TIME_SCALE) as made:
-        made.start_agent()
+    with training_node(perseus_binary, tmp_path) as made:
         yield made
 
 
@@ -62,13 +63,8 @@ def server(perseus_binary: Path, tmp_path: Path):
 def alone(perseus_binary: Path, tmp_path_factory) -> list[float]:
     """Iteration times of the job without Perseus. The faults of this file do not touch it."""
     folder = tmp_path_factory.mktemp("alone")
-    with (
-        Node(perseus_binary, folder, gpus=4, time_scale=TIME_SCALE) as node,
-        Training(node, None, "alone") as job,
-    ):
-        job.start(steps=ALONE_STEPS)
-        job.wait_ended()
-        return job.times()
+    with Node(perseus_binary, folder, gpus=4, time_scale=TIME_SCALE) as node:
+        return without_perseus(node, ALONE_STEPS)
 
 
 def count_delays(job: Training, tally: Tally, alone: list[float], slowest: float = 1) -> None:

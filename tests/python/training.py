@@ -11,9 +11,11 @@ What an iteration took and which plan it ran under is read from the lines that e
 asked of the simulated driver.
 """
 
+import contextlib
 import json
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,6 +241,14 @@ class Training:
         return self.wait_for_plan("fastest")
 
 
+def without_perseus(node: Node, steps: int, actions: dict | None = None) -> list[float]:
+    """Iteration times of the same job with the same fault in it, and no Perseus."""
+    with Training(node, None, "plain") as plain:
+        plain.start(steps=steps, actions=actions)
+        plain.wait_ended()
+        return plain.times()
+
+
 def delayed(times: list[float], usual_s: float) -> int:
     return sum(1 for t in times if t > SLOW * usual_s)
 
@@ -264,3 +274,11 @@ def settle(node: Node, patience_s: float = 5.0) -> int:
     while (low := node.locked()) and time.monotonic() < end:
         time.sleep(0.05)
     return len(low)
+
+
+@contextlib.contextmanager
+def training_node(perseus: Path, folder: Path) -> Iterator[Node]:
+    """Four simulated GPUs and their agent."""
+    with Node(perseus, folder, gpus=4, time_scale=TIME_SCALE) as node:
+        node.start_agent()
+        yield node
